@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh machine: `make quickstart` and `make test`. Both are free when nothing changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := out/quickstart
+
+.PHONY: help setup quickstart test lint bench train-lite wheel clean
+
+help:
+	@echo "make quickstart   install, fetch data and models, compare the methods, write $(OUT)/leaderboard.{csv,md}"
+	@echo "make test         install where that is missing, then lint, types, layers and every test"
+	@echo "make bench        speed as ratios against the obvious baselines, in one run"
+	@echo "make train-lite   train the weights of the lite encoder anew into out/lite (the committed ones stay)"
+	@echo "make lint         ruff, mypy --strict, import-linter"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Trireme needs Python 3.11 or newer; say which with make PYTHON=python3.11 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+quickstart: setup
+	$(BIN)/trireme data prepare world
+	$(BIN)/trireme run suite=world out=$(OUT)
+	@$(BIN)/trireme leaderboard --out $(OUT) --format csv > $(OUT)/leaderboard.csv.part && mv $(OUT)/leaderboard.csv.part $(OUT)/leaderboard.csv
+	@$(BIN)/trireme leaderboard --out $(OUT) --format md > $(OUT)/leaderboard.md.part && mv $(OUT)/leaderboard.md.part $(OUT)/leaderboard.md
+	@echo "wrote $(OUT)/leaderboard.csv and $(OUT)/leaderboard.md"
+
+test: setup
+	$(BIN)/trireme data prepare world
+	$(BIN)/python -m pytest
+
+lint: setup
+	PYTHON=$(BIN)/python bash tests/lint.sh
+
+bench: setup
+	$(BIN)/trireme data prepare world
+	$(BIN)/python -m tests.bench
+
+train-lite: setup
+	$(BIN)/trireme data prepare world
+	$(BIN)/trireme train lite --out out/lite
+
+wheel: setup
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf $(VENV) build dist out .lint *.egg-info

@@ -1,0 +1,1 @@
+"""YAML configs, composed by name: encoder/ memory/ method/ suite/."""

@@ -1,0 +1,1 @@
+"""The compared methods, one folder each, behind one protocol (base.py)."""

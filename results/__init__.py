@@ -1,0 +1,1 @@
+"""Run records, statistics and leaderboards. Nothing here loads a model."""

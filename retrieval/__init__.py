@@ -1,0 +1,1 @@
+"""The shared retrieval layer: encoders, embedding store, memory, indexes. Every method reads its neighbours here."""

@@ -1,0 +1,11 @@
+"""The top-level folders are sub-packages of `trireme`; this lists them so that a new folder is never left out of a wheel."""
+
+from setuptools import find_packages, setup
+
+FOLDERS = ("retrieval", "methods", "benchmarks", "results", "configs")
+
+packages = ["trireme", *(f"trireme.{name}" for name in find_packages("trireme"))]
+for folder in FOLDERS:
+    packages += [f"trireme.{folder}", *(f"trireme.{folder}.{name}" for name in find_packages(folder))]
+
+setup(packages=packages)

@@ -1,0 +1,162 @@
+"""The nouns that every layer shares. No torch, no faiss, no pandas here.
+
+Shapes: n samples or pairs, d embedding dimension, k neighbours, c classes, m ranked classes kept per sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+class Role(StrEnum):
+    """What a picture may be used for. Nothing is ever selected on TEST."""
+
+    TEST = "test"
+    VALIDATION = "validation"
+
+
+class Task(StrEnum):
+    """The kinds of benchmark; a method declares the ones it can do."""
+
+    ZERO_SHOT = "zero_shot"
+    FEW_SHOT = "few_shot"
+    DETECTION = "detection"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """A picture on disk.
+
+    Attributes:
+        path: absolute path of the file.
+        sha256: hex digest of the file's bytes where a manifest knows it; it keys the embedding cache.
+    """
+
+    path: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One test (or validation) picture. `label` indexes `Benchmark.class_names`; -1 where it is withheld."""
+
+    id: str
+    image: ImageRef
+    label: int = -1
+
+    def unlabelled(self) -> Sample:
+        """The same sample as a method sees it in `predict`."""
+        return Sample(self.id, self.image)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One image-caption pair of a memory or a training set.
+
+    Attributes:
+        id: stable and unique within its set.
+        label: the class id (`Benchmark.class_ids`) of the picture, "" where unknown. Only methods that declare
+            labels as their supervision may read it.
+        source: where the pair comes from (an art family, a crawl, a folder).
+    """
+
+    id: str
+    image: ImageRef
+    caption: str
+    label: str = ""
+    source: str = ""
+
+
+@runtime_checkable
+class PairSet(Protocol):
+    """A named set of image-caption pairs: what a memory is built from, or what a method trains on."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str:
+        """Hash of ids, picture hashes, captions and labels."""
+        ...
+
+    def pairs(self) -> Sequence[Pair]: ...
+
+
+@runtime_checkable
+class Benchmark(Protocol):
+    """Samples, class names, templates and a metric. It knows no method and no encoder.
+
+    `class_ids` are stable ids (`Pair.label` refers to them), `class_names` what is shown to a text encoder, in the same order.
+    `class_groups[i]` is the group of class i ("common", "rare", "fresh", "" ...); `subsets` maps a reported subset to the
+    groups that it holds, `None` for all of them.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def task(self) -> Task: ...
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metric names, the main one first, e.g. ("top1", "top5")."""
+        ...
+
+    @property
+    def class_ids(self) -> tuple[str, ...]: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def class_groups(self) -> tuple[str, ...]: ...
+    @property
+    def subsets(self) -> Mapping[str, tuple[str, ...] | None]: ...
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Prompt templates with one `{}` for the class name."""
+        ...
+
+    @property
+    def validation(self) -> str | None:
+        """Name of the benchmark whose VALIDATION role selects hyper-parameters for this one (`None`: there is none)."""
+        ...
+
+    def samples(self, role: Role = Role.TEST) -> Sequence[Sample]: ...
+
+    def fingerprint(self, role: Role = Role.TEST) -> str:
+        """Hash of class names, split ids, picture hashes, templates and metric code."""
+        ...
+
+    def score(self, ranked: Ints, labels: Ints) -> Mapping[str, Floats]:
+        """Per-sample values in [0, 1] of every metric. ranked (n, m) class indices best first, -1 padded; labels (n,)."""
+        ...
+
+
+@dataclass(slots=True)
+class Predictions:
+    """What a method says about n samples, in the order it was asked.
+
+    Attributes:
+        ranked: (n, m) int64 class indices, best first; -1 pads a row that ranks fewer.
+        scores: (n, m) float32 in the same order, higher is better.
+        extras: named columns of length n (retrieved pair ids, raw replies, parse status ...), stored with the predictions.
+    """
+
+    ranked: Ints
+    scores: Floats
+    extras: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """Who was told what, and when: each of "none", "captions" or "labels"."""
+
+    training: str = "none"
+    inference: str = "none"
