@@ -1,4 +1,4 @@
-"""The top-level folders are sub-packages of `trireme`; this lists them so that a new folder is never left out of a wheel."""
+"""The top-level folders are sub-packages of `trireme`; listed here so that a new one is never left out of a wheel."""
 
 from setuptools import find_packages, setup
 

@@ -1,9 +1,8 @@
-"""Fixtures that more than one folder of tests needs. The world lives in the default home, so a second run costs nothing."""
+"""Fixtures that several folders of tests need. The world lives in the default home: a second run costs nothing."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +18,10 @@ def world() -> None:
     prepare()
 
 
-@pytest.fixture()
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty $TRIREME_HOME, so that a test shares no cache with anything else."""
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.setenv("TRIREME_HOME", str(folder))
-    yield folder
+    return folder

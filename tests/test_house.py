@@ -36,6 +36,6 @@ def test_files_hold_one_idea_each() -> None:
 
 
 def test_top_level_is_the_design() -> None:
-    """DESIGN.md section 1: these folders, and no package beside `trireme` once installed (tests/packaging proves it)."""
+    """DESIGN.md section 1: these folders; tests/packaging proves that only `trireme` is installed."""
     present = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
     assert set(FOLDERS) <= present

@@ -48,7 +48,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         with disk_errors(str(path)):
             yield part
-            os.chmod(part, 0o644)
+            part.chmod(0o644)
             _sync(part)
             part.replace(path)
     finally:

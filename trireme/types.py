@@ -94,9 +94,9 @@ class PairSet(Protocol):
 class Benchmark(Protocol):
     """Samples, class names, templates and a metric. It knows no method and no encoder.
 
-    `class_ids` are stable ids (`Pair.label` refers to them), `class_names` what is shown to a text encoder, in the same order.
-    `class_groups[i]` is the group of class i ("common", "rare", "fresh", "" ...); `subsets` maps a reported subset to the
-    groups that it holds, `None` for all of them.
+    `class_ids` are stable ids (`Pair.label` refers to them), `class_names` what is shown to a text encoder, in the
+    same order. `class_groups[i]` is the group of class i ("common", "rare", "fresh", "" ...); `subsets` maps a reported
+    subset to the groups that it holds, `None` for all of them.
     """
 
     @property
@@ -135,7 +135,7 @@ class Benchmark(Protocol):
         ...
 
     def score(self, ranked: Ints, labels: Ints) -> Mapping[str, Floats]:
-        """Per-sample values in [0, 1] of every metric. ranked (n, m) class indices best first, -1 padded; labels (n,)."""
+        """Per-sample values in [0, 1] of every metric; ranked (n, m) class indices, -1 padded; labels (n,)."""
         ...
 
 
@@ -146,7 +146,7 @@ class Predictions:
     Attributes:
         ranked: (n, m) int64 class indices, best first; -1 pads a row that ranks fewer.
         scores: (n, m) float32 in the same order, higher is better.
-        extras: named columns of length n (retrieved pair ids, raw replies, parse status ...), stored with the predictions.
+        extras: named columns of length n (retrieved pair ids, raw replies, parse status ...), stored beside them.
     """
 
     ranked: Ints
