@@ -1,0 +1,78 @@
+"""Benchmarks and pair sets that are held in memory as rows; the world and a user's own data share them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from trireme.benchmarks.metrics import metric_code, score
+from trireme.errors import UsageError
+from trireme.files import fingerprint
+from trireme.types import Floats, Ints, Pair, Role, Sample, Task
+
+
+@dataclass(frozen=True)
+class RowBenchmark:
+    """Classification over fixed classes. Fields are those of `trireme.types.Benchmark`; `rows` holds the samples by role."""
+
+    name: str
+    version: str
+    class_ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+    class_groups: tuple[str, ...]
+    subsets: Mapping[str, tuple[str, ...] | None]
+    templates: tuple[str, ...]
+    rows: Mapping[Role, Sequence[Sample]]
+    validation: str | None = None
+    task: Task = Task.ZERO_SHOT
+    metrics: tuple[str, ...] = ("top1", "top5")
+    _fingerprints: dict[Role, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def samples(self, role: Role = Role.TEST) -> Sequence[Sample]:
+        """The labelled samples of a role.
+
+        Raises:
+            UsageError: the benchmark has no samples of that role.
+        """
+        found = self.rows.get(role, ())
+        if not found:
+            elsewhere = f"use '{self.validation}'" if role is Role.VALIDATION and self.validation else "it has none"
+            raise UsageError(f"benchmark '{self.name}' has no {role.value} samples; {elsewhere}")
+        return found
+
+    def fingerprint(self, role: Role = Role.TEST) -> str:
+        """Hash of classes, groups, subsets, samples with picture hashes, templates and metric code."""
+        if role not in self._fingerprints:
+            self._fingerprints[role] = fingerprint(
+                {
+                    "version": self.version,
+                    "task": self.task,
+                    "classes": list(zip(self.class_ids, self.class_names, self.class_groups, strict=True)),
+                    "subsets": {name: groups and sorted(groups) for name, groups in self.subsets.items()},
+                    "samples": [[one.id, one.image.sha256, one.label] for one in self.samples(role)],
+                    "templates": self.templates,
+                    "metrics": [[name, metric_code(name)] for name in self.metrics],
+                }
+            )
+        return self._fingerprints[role]
+
+    def score(self, ranked: Ints, labels: Ints) -> Mapping[str, Floats]:
+        """Per-sample values of every metric; see `trireme.benchmarks.metrics.score`."""
+        return score(self.metrics, ranked, labels)
+
+
+@dataclass(frozen=True)
+class RowPairs:
+    """A named set of image-caption pairs."""
+
+    name: str
+    rows: tuple[Pair, ...]
+
+    def pairs(self) -> Sequence[Pair]:
+        return self.rows
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of ids, picture hashes, captions and labels."""
+        return fingerprint([[one.id, one.image.sha256, one.caption, one.label] for one in self.rows])

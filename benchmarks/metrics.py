@@ -1,0 +1,60 @@
+"""Per-sample metrics of ranked classes. A method never computes one; the benchmark does, from its predictions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+
+import numpy as np
+
+from trireme.errors import DataError, unknown_name
+from trireme.files import fingerprint
+from trireme.types import Floats, Ints
+
+
+def top1(ranked: Ints, labels: Ints) -> Floats:
+    """1 where the first class is the true one. ranked (n, m) best first, -1 padded; labels (n,)."""
+    return _hit(ranked, labels, 1)
+
+
+def top5(ranked: Ints, labels: Ints) -> Floats:
+    """1 where the true class is among the first five. A row that ranks fewer counts what it has."""
+    return _hit(ranked, labels, 5)
+
+
+def _hit(ranked: Ints, labels: Ints, k: int) -> Floats:
+    return (ranked[:, :k] == labels[:, None]).any(axis=1).astype(np.float32)
+
+
+METRICS: Mapping[str, Callable[[Ints, Ints], Floats]] = {"top1": top1, "top5": top5}
+
+
+def score(metrics: Sequence[str], ranked: Ints, labels: Ints) -> dict[str, Floats]:
+    """Every metric's per-sample values in [0, 1], shape (n,).
+
+    Args:
+        ranked: (n, m) class indices, best first, -1 padded.
+        labels: (n,) true class indices.
+
+    Raises:
+        DataError: shapes disagree, or a label is withheld (negative); padding would otherwise count as a hit.
+        UsageError: no such metric.
+    """
+    if ranked.ndim != 2 or labels.shape != (len(ranked),):
+        raise DataError(f"cannot score: ranked is {ranked.shape}, labels are {labels.shape}; expected (n, m) and (n,)")
+    if (labels < 0).any():
+        raise DataError(f"cannot score: {int((labels < 0).sum())} of {len(labels)} samples have no label")
+    return {name: _metric(name)(ranked, labels) for name in metrics}
+
+
+@cache
+def metric_code(name: str) -> str:
+    """Fingerprint of a metric's source text, so that a benchmark's fingerprint moves when its metric does."""
+    return fingerprint([inspect.getsource(_metric(name)), inspect.getsource(_hit)])
+
+
+def _metric(name: str) -> Callable[[Ints, Ints], Floats]:
+    if name not in METRICS:
+        raise unknown_name("metric", name, METRICS)
+    return METRICS[name]

@@ -1,0 +1,113 @@
+"""What a method is: fitted once on a context, then asked for ranked classes. It computes no metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+
+from trireme.errors import UsageError
+from trireme.types import Benchmark, PairSet, Predictions, Sample, Supervision, Task
+
+if TYPE_CHECKING:
+    from trireme.retrieval.encoders.base import Encoder
+    from trireme.retrieval.memory import Memory
+    from trireme.retrieval.store import EmbeddingStore
+
+Fitted = TypeVar("Fitted")
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Labelled pictures on which hyper-parameters may be chosen; they never come from the TEST role.
+
+    Attributes:
+        benchmark: scores ranked classes; its classes are those of the context.
+        samples: its VALIDATION samples, readable ones only.
+    """
+
+    benchmark: Benchmark
+    samples: Sequence[Sample]
+
+
+@dataclass(slots=True)
+class Context:
+    """Everything a method may use, the same for every method of a comparison.
+
+    Attributes:
+        encoder: the frozen dual encoder.
+        store: embeddings by that encoder, cached: ask it, not the encoder.
+        memory: image-caption pairs to search, None where the run has no memory.
+        class_ids: stable ids, c of them; the labels of memory pairs refer to them.
+        class_names: what a text encoder is shown, in the same order.
+        templates: prompt templates with one `{}`.
+        validation: None where the benchmark has none; then nothing is selected.
+        pair_set: opens a training pair set by its name.
+        seed: seeds every random choice of the method.
+        device: where trained parts run, as torch names it.
+        artifacts: the folder of trained parts; a method keys its own files by all that they depend on.
+    """
+
+    encoder: Encoder
+    store: EmbeddingStore
+    memory: Memory | None
+    class_ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+    templates: tuple[str, ...]
+    validation: Validation | None
+    pair_set: Callable[[str], PairSet]
+    seed: int
+    device: str
+    artifacts: Path
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A way to rank classes for pictures.
+
+    `Config` is a dataclass whose fields all have defaults. `supervision` and `needs_memory` may depend on the configuration.
+    """
+
+    Config: ClassVar[type[Any]]
+    tasks: ClassVar[frozenset[Task]]
+
+    def __init__(self, config: Any) -> None: ...
+
+    @property
+    def supervision(self) -> Supervision: ...
+
+    @property
+    def needs_memory(self) -> bool: ...
+
+    def fit(self, context: Context) -> None:
+        """Prepare for the classes of the context: encode prompts, train or load parts, choose hyper-parameters."""
+        ...
+
+    def predict(self, samples: Sequence[Sample]) -> Predictions:
+        """Rank classes for readable samples. The answer for a sample depends neither on the others nor on their order."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """JSON-able facts for the run record: what was trained, chosen or measured."""
+        ...
+
+
+def require_memory(context: Context, method: str) -> Memory:
+    """The memory of the context.
+
+    Raises:
+        UsageError: there is none, or it holds no pair.
+    """
+    if context.memory is None:
+        raise UsageError(f"method '{method}' needs a memory; add memory=NAME (see `trireme ls memories`)")
+    if len(context.memory) == 0:
+        raise UsageError(f"the memory of method '{method}' is empty; build it from a pair set that holds pairs")
+    return context.memory
+
+
+def require_fitted(value: Fitted | None, method: str) -> Fitted:
+    """The fitted state, or a clear error for a caller that forgot `fit`."""
+    if value is None:
+        raise UsageError(f"method '{method}' was asked to predict before fit")
+    return value

@@ -1,0 +1,167 @@
+"""Fusions of a query with what it retrieved: phi_image and phi_text of the paper, and the alternatives compared with them.
+
+Shapes: n queries, k retrieved, d embedding dimension. Every fusion returns (n, d), L2-normalised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from trireme.errors import UsageError, unknown_name
+from trireme.methods.reco.search import Retrieved
+
+FUSIONS = ("attention", "weighted_mean", "mean", "transformer", "mlp")
+TRAINABLE = ("attention", "transformer", "mlp")
+
+
+@dataclass(frozen=True, slots=True)
+class FusionShape:
+    """The architecture of one fusion; see `RecoConfig` for what each field means."""
+
+    kind: str
+    dim: int
+    k: int
+    heads: int = 8
+    mlp_dim: int = 2048
+    norm: str = "post"
+    positions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where an attention fusion starts: inverse temperature, weight of what was retrieved, share of the key subtracted."""
+
+    scale: float
+    gate: float
+    residual: float = 0.0
+
+
+class Fusion(nn.Module):
+    """phi(query, retrieved) -> refined query."""
+
+    def forward(self, query: Tensor, retrieved: Retrieved) -> Tensor:
+        """query (n, d) -> (n, d), L2-normalised."""
+        raise NotImplementedError
+
+
+class Identity(Fusion):
+    """Leaves the query as it is: the side that a one-sided ablation does not refine."""
+
+    def forward(self, query: Tensor, retrieved: Retrieved) -> Tensor:
+        return query
+
+
+class Mean(Fusion):
+    """Mean fusion: the plain mean of the query and the retrieved embeddings, which the paper reports to perform poorly."""
+
+    def forward(self, query: Tensor, retrieved: Retrieved) -> Tensor:
+        found = retrieved.found.unsqueeze(-1)
+        total = query + (retrieved.values * found).sum(dim=1)
+        return normalize(total / (1 + found.sum(dim=1)), dim=-1)
+
+
+class Attention(Fusion):
+    """Attention over the hits: keys are the searched side of each hit, values the fused side.
+
+    out = normalise(q + gate W_o sum_j a_j W_v (value_j - residual key_j)),  a = softmax_j(scale (W_q q) . (W_k key_j)) per head.
+
+    All four matrices start at the identity, so an untrained module is a closed form: the query plus a weighted mean of what
+    was retrieved ("attend and copy"). With `projected` False it stays that form (`weighted_mean`). `residual` > 0 subtracts
+    what the encoder itself says about a hit, so that the query moves by the error that the encoder makes on its neighbours.
+    """
+
+    def __init__(self, dim: int, heads: int, start: Start, projected: bool) -> None:
+        super().__init__()
+        if dim % heads:
+            raise UsageError(f"{heads} heads do not divide the embedding dimension {dim}")
+        self.heads = heads
+        self.log_scale = nn.Parameter(torch.tensor(start.scale).log())
+        self.gate = nn.Parameter(torch.tensor(start.gate))
+        self.residual = nn.Parameter(torch.tensor(start.residual))
+        names = ("query", "key", "value", "out") if projected else ()
+        self.projections = nn.ModuleDict({name: nn.Linear(dim, dim, bias=False) for name in names})
+        for layer in self.projections.values():
+            assert isinstance(layer, nn.Linear)
+            nn.init.eye_(layer.weight)
+
+    def _project(self, name: str, rows: Tensor) -> Tensor:
+        projected: Tensor = self.projections[name](rows) if name in self.projections else rows
+        return projected
+
+    def forward(self, query: Tensor, retrieved: Retrieved) -> Tensor:
+        keys, values, found = retrieved
+        n, k, dim = keys.shape
+        split = (n, k, self.heads, dim // self.heads)
+        asked = self._project("query", query).view(n, self.heads, -1)
+        logits = torch.einsum("nhd,nkhd->nhk", asked, self._project("key", keys).view(split)) * self.log_scale.exp()
+        weights = logits.masked_fill(~found.unsqueeze(1), -torch.inf).softmax(dim=-1)
+        weights = torch.where(found.any(dim=1)[:, None, None], weights, torch.zeros_like(weights))
+        offered = self._project("value", values - self.residual * keys).view(split)
+        copied = torch.einsum("nhk,nkhd->nhd", weights, offered).reshape(n, dim)
+        return normalize(query + self.gate * self._project("out", copied), dim=-1)
+
+
+class Transformer(Fusion):
+    """The paper's fusion: one standard self-attention encoder layer over [query, retrieved]; the query's output is kept.
+
+    Heads, MLP width, norm placement and position embeddings are not given by the sources at hand (PAPERS.md 1a); 8 heads, width
+    2048 and post-norm are PyTorch's and the original transformer's. With d = 512, width 2048 and 1 + 10 learned positions the
+    layer has the 3.16 M parameters that the paper reports.
+    """
+
+    def __init__(self, dim: int, k: int, heads: int, mlp_dim: int, norm_first: bool, positions: bool) -> None:
+        super().__init__()
+        if dim % heads:
+            raise UsageError(f"{heads} heads do not divide the embedding dimension {dim}")
+        self.layer = nn.TransformerEncoderLayer(dim, heads, mlp_dim, dropout=0.0, batch_first=True, norm_first=norm_first)
+        self.positions = nn.Parameter(torch.randn(1 + k, dim) * dim**-0.5) if positions else None
+
+    def forward(self, query: Tensor, retrieved: Retrieved) -> Tensor:
+        tokens = torch.cat([query.unsqueeze(1), retrieved.values], dim=1)
+        if self.positions is not None:
+            tokens = tokens + self.positions[: tokens.shape[1]]
+        absent = torch.cat([torch.zeros_like(retrieved.found[:, :1]), ~retrieved.found], dim=1)
+        refined: Tensor = self.layer(tokens, src_key_padding_mask=absent)
+        return normalize(refined[:, 0], dim=-1)
+
+
+class Mlp(Fusion):
+    """The control of the paper's Fig. 3: an MLP trained on the same pairs, which sees nothing retrieved."""
+
+    def __init__(self, dim: int, mlp_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(dim, mlp_dim), nn.ReLU(), nn.Linear(mlp_dim, dim))
+
+    def forward(self, query: Tensor, retrieved: Retrieved) -> Tensor:
+        refined: Tensor = self.layers(query)
+        return normalize(refined, dim=-1)
+
+
+def build(shape: FusionShape, start: Start) -> Fusion:
+    """A new fusion. The weights of `transformer` and `mlp` come from torch's global generator: seed it first.
+
+    Raises:
+        UsageError: unknown kind or norm placement, or heads that do not divide the dimension.
+    """
+    if shape.norm not in ("post", "pre"):
+        raise unknown_name("norm placement", shape.norm, ("post", "pre"))
+    if shape.kind == "attention":
+        return Attention(shape.dim, shape.heads, start, projected=True)
+    if shape.kind == "weighted_mean":
+        return Attention(shape.dim, 1, start, projected=False)
+    if shape.kind == "mean":
+        return Mean()
+    if shape.kind == "transformer":
+        return Transformer(shape.dim, shape.k, shape.heads, shape.mlp_dim, shape.norm == "pre", shape.positions)
+    if shape.kind == "mlp":
+        return Mlp(shape.dim, shape.mlp_dim)
+    raise unknown_name("fusion", shape.kind, FUSIONS)
+
+
+def parameters(module: nn.Module) -> int:
+    """How many parameters of a module train."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

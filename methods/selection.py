@@ -1,0 +1,99 @@
+"""Choosing hyper-parameters on validation pictures, in one way for every method, with the choice on record."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trireme.errors import UsageError
+from trireme.methods.base import Validation
+from trireme.types import Ints
+
+Setting = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One setting and its validation scores.
+
+    Attributes:
+        setting: the hyper-parameters tried.
+        scores: percent of the benchmark's main metric for each of its subsets that holds a sample.
+    """
+
+    setting: Setting
+    scores: dict[str, float]
+
+    @property
+    def value(self) -> float:
+        """What is maximised: the mean over the proper subsets, so that a small subset weighs as much as a large one."""
+        proper = [score for subset, score in self.scores.items() if subset != "all"]
+        return float(np.mean(proper if proper else list(self.scores.values())))
+
+
+def subset_scores(validation: Validation, ranked: Ints) -> dict[str, float]:
+    """Percent of the main metric for each subset of the benchmark; subsets without a sample are left out.
+
+    Args:
+        ranked: (n, m) class indices for the n validation samples, best first.
+    """
+    benchmark = validation.benchmark
+    labels = np.array([sample.label for sample in validation.samples], dtype=np.int64)
+    values = np.asarray(benchmark.score(ranked, labels)[benchmark.metrics[0]], dtype=np.float64)
+    groups = np.array(benchmark.class_groups, dtype=object)[labels]
+    scores = {}
+    for subset, held in benchmark.subsets.items():
+        inside = np.ones(len(labels), dtype=bool) if held is None else np.isin(groups, held)
+        if inside.any():
+            scores[subset] = 100 * float(values[inside].mean())
+    return scores
+
+
+def grid_settings(grid: Mapping[str, Sequence[Any]]) -> Iterator[Setting]:
+    """Every combination of the grid's values, the last key varying fastest; an empty grid gives one empty setting."""
+    for key, values in grid.items():
+        if not values:
+            raise UsageError(f"the grid of '{key}' lists no value")
+    for combination in itertools.product(*grid.values()):
+        yield dict(zip(grid.keys(), combination, strict=True))
+
+
+def allowed(scored: Scored, reference: Mapping[str, float], may_lose: Mapping[str, float]) -> bool:
+    """Whether no guarded subset falls more than its allowed points below the reference."""
+    return all(
+        scored.scores[subset] >= reference[subset] - points
+        for subset, points in may_lose.items()
+        if subset in scored.scores and subset in reference
+    )
+
+
+def select(
+    settings: Sequence[Setting],
+    score: Callable[[Setting], Mapping[str, float]],
+    reference: Mapping[str, float] | None = None,
+    may_lose: Mapping[str, float] | None = None,
+) -> tuple[Scored, list[Scored]]:
+    """The setting with the highest `Scored.value` among those that keep what they must, and all that were tried.
+
+    Ties go to the earlier setting, so list the simplest first. Where no setting keeps the guarded subsets, the one that
+    loses least on them is taken.
+
+    Args:
+        settings: at least one.
+        score: validation scores of a setting by subset.
+        reference: scores of the baseline that guarded subsets are held against.
+        may_lose: points that a subset may lose against the reference.
+    """
+    tried = [Scored(setting, dict(score(setting))) for setting in settings]
+    if not tried:
+        raise UsageError("nothing to select from")
+    guard = dict(may_lose or {}) if reference is not None else {}
+    kept = [entry for entry in tried if allowed(entry, reference or {}, guard)]
+    if kept:
+        return max(kept, key=lambda entry: entry.value), tried
+    worst = {id(entry): min(entry.scores[s] - (reference or {})[s] for s in guard if s in entry.scores) for entry in tried}
+    return max(tried, key=lambda entry: worst[id(entry)]), tried

@@ -1,0 +1,1 @@
+"""zero_shot: the bare encoder, compared with prompts. Given nothing."""

@@ -1,0 +1,54 @@
+"""CLIP's zero-shot classifier (Radford et al. 2021, 3.1): cosine similarity to ensembled class prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from trireme.methods.base import Context, require_fitted
+from trireme.methods.classes import ensemble, prompt_embeddings, rank, similarity
+from trireme.types import Floats, Predictions, Sample, Supervision, Task
+
+
+@dataclass
+class ZeroShotConfig:
+    """Options of zero_shot.
+
+    Attributes:
+        templates: prompt templates used instead of the benchmark's; empty: the benchmark's.
+    """
+
+    templates: list[str] = field(default_factory=list)
+
+
+class ZeroShot:
+    """Ranks classes by the cosine between the picture and each class's ensembled prompts."""
+
+    Config: ClassVar[type[ZeroShotConfig]] = ZeroShotConfig
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT})
+    supervision = Supervision()
+    needs_memory = False
+
+    def __init__(self, config: ZeroShotConfig) -> None:
+        self.config = config
+        self._context: Context | None = None
+        self._classes: Floats | None = None
+
+    def fit(self, context: Context) -> None:
+        """Encode the prompts of the context's classes."""
+        templates = tuple(self.config.templates) or context.templates
+        self._classes = ensemble(prompt_embeddings(context.store, context.class_names, templates))
+        self._context = context
+
+    def predict(self, samples: Sequence[Sample]) -> Predictions:
+        """Scores are cosines in [-1, 1]."""
+        context, classes = require_fitted(self._context, "zero_shot"), require_fitted(self._classes, "zero_shot")
+        images = context.store.images([sample.image for sample in samples])
+        ranked, scores = rank(similarity(images, classes))
+        return Predictions(ranked, scores)
+
+    def facts(self) -> dict[str, Any]:
+        """Number of classes and of templates."""
+        context = require_fitted(self._context, "zero_shot")
+        return {"classes": len(context.class_names), "templates": len(self.config.templates or context.templates)}

@@ -1,0 +1,291 @@
+"""Run records on disk: one folder per run below `<root>/runs/`, whole or absent.
+
+A run is `run.json` and `predictions.parquet` (both described in `trireme.results.schema`). The folder is written beside
+its place and renamed into it, so a killed writer leaves nothing that looks finished; what it leaves starts with a dot
+and is never read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trireme.errors import DataError, UsageError
+from trireme.files import atomic_folder, locked, sha256_file, write_json
+from trireme.progress import say
+from trireme.results.schema import PREDICTIONS_SPEC, check, check_record, plain
+
+RUN_FILE = "run.json"
+PREDICTIONS_FILE = "predictions.parquet"
+DERIVED_METRICS = {"mean_per_class": "top1"}
+"""Metrics that are no column of the predictions, with the column that they are computed from."""
+
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.,+=@")
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One finished run: its folder and the content of its `run.json`."""
+
+    folder: Path
+    data: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.data["name"])
+
+    @property
+    def run(self) -> str:
+        """Hash of everything that can change a score."""
+        return str(self.data["run"])
+
+    @property
+    def method(self) -> str:
+        return str(self.data["method"]["name"])
+
+    @property
+    def benchmark(self) -> str:
+        return str(self.data["benchmark"]["name"])
+
+    @property
+    def role(self) -> str:
+        return str(self.data["benchmark"]["role"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.data["seed"])
+
+    @property
+    def scores(self) -> Sequence[Mapping[str, Any]]:
+        """Rows of {subset, metric, score, ci_low, ci_high, n}, in percent."""
+        rows: Sequence[Mapping[str, Any]] = self.data["scores"]
+        return rows
+
+
+def run_folder(root: Path, name: str) -> Path:
+    """Where the run of this name lives below a results root.
+
+    Raises:
+        UsageError: the name cannot be a folder's name.
+    """
+    if not name or name.startswith(".") or not set(name) <= _NAME_CHARACTERS:
+        raise UsageError(f"'{name}' cannot name a run; use letters, digits and -_.,+=@, not starting with a dot")
+    return root / "runs" / name
+
+
+def write_run(root: Path, record: Mapping[str, Any], predictions: Any) -> Path:
+    """Store a finished run; storing it again is a no-op.
+
+    Args:
+        root: results root, e.g. `out`.
+        record: all keys of `trireme.results.schema` but `predictions`, which is computed here.
+        predictions: a `pyarrow.Table` with one row per sample asked.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        DataError: a key or a column is missing or wrong (named), or another run has this name.
+    """
+    try:
+        content: dict[str, Any] = plain(record)
+        check_record(content)
+    except DataError as error:
+        raise DataError(f"cannot store run '{record.get('name')}': {error}") from error
+    folder = run_folder(root, content["name"])
+    if _already_there(folder, content["run"]):
+        return folder
+    table = _standard_table(predictions, content)
+    if folder.exists():
+        _move_aside(folder)
+    with atomic_folder(folder) as part:
+        _write_table(table, part / PREDICTIONS_FILE)
+        content["predictions"] = {
+            "file": PREDICTIONS_FILE,
+            "rows": table.num_rows,
+            "bytes": (part / PREDICTIONS_FILE).stat().st_size,
+            "sha256": sha256_file(part / PREDICTIONS_FILE),
+        }
+        write_json(part / RUN_FILE, content)
+    if not _already_there(folder, content["run"]):  # the rename lost against something that is no run
+        raise DataError(f"{folder} was changed by another process while it was written; run again")
+    return folder
+
+
+def read_run(folder: Path) -> RunRecord:
+    """The record in one run folder, checked; its predictions are not opened.
+
+    Raises:
+        DataError: naming the folder and what is wrong with it.
+    """
+    try:
+        content = json.loads((folder / RUN_FILE).read_bytes())
+        if not isinstance(content, dict):
+            raise DataError(f"{RUN_FILE} is not a JSON object")
+        check_record(content)
+        check(content.get("predictions"), PREDICTIONS_SPEC, "predictions")
+        _check_size(folder, content["predictions"])
+    except FileNotFoundError as error:
+        raise DataError(f"{folder}: {Path(error.filename).name} is missing; delete the folder and run again") from error
+    except (ValueError, DataError, OSError) as error:
+        reason = error if isinstance(error, DataError) else f"{RUN_FILE} cannot be read ({error})"
+        raise DataError(f"{folder}: {reason}; delete the folder and run again") from error
+    return RunRecord(folder, content)
+
+
+def finished_run(root: Path, name: str, run: str) -> RunRecord | None:
+    """The stored run of this name and hash, or None where it has to be computed (a damaged one is named on stderr)."""
+    folder = run_folder(root, name)
+    if not folder.exists():
+        return None
+    try:
+        record = read_run(folder)
+    except DataError as error:
+        say(f"warning: {error}")
+        return None
+    return record if record.run == run else None
+
+
+def find_runs(root: Path, strict: bool = False) -> list[RunRecord]:
+    """Every finished run below `root`, by folder name; reads the `run.json` files only.
+
+    Args:
+        root: a results root, its `runs` folder, or a single run's folder.
+        strict: raise on a damaged record; else it is named on stderr and left out.
+
+    Raises:
+        DataError: `root` does not exist, or a record is damaged and `strict` is set.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"no results at {root}; run `trireme run suite=world` or name another folder")
+    if (root / RUN_FILE).is_file():
+        folders = [root]
+    else:
+        runs = root / "runs" if (root / "runs").is_dir() else root
+        with os.scandir(runs) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+        folders = [runs / name for name in names]
+    found = []
+    for folder in folders:
+        try:
+            found.append(read_run(folder))
+        except DataError as error:
+            if strict:
+                raise
+            say(f"warning: left out: {error}")
+    return found
+
+
+def read_predictions(record: RunRecord, columns: Iterable[str] | None = None) -> Any:
+    """The predictions of a run as a `pyarrow.Table`, after their checksum and row count are verified.
+
+    Raises:
+        DataError: the file is missing, was changed since it was written, or lacks a column.
+    """
+    import pyarrow.parquet as pq
+
+    stated = record.data["predictions"]
+    path = record.folder / stated["file"]
+    if not path.is_file():
+        raise DataError(f"{path} is missing; delete the run's folder and run again")
+    if sha256_file(path) != stated["sha256"]:
+        raise DataError(f"{path} is not the file that run.json describes (checksum); delete the folder and run again")
+    with pq.ParquetFile(path) as file:
+        names = None if columns is None else list(columns)
+        missing = sorted(set(names or ()) - set(file.schema_arrow.names))
+        if missing:
+            raise DataError(f"{path} has no column '{missing[0]}'; it has {', '.join(file.schema_arrow.names)}")
+        table = file.read(columns=names)
+    if table.num_rows != record.data["samples"]["asked"]:
+        asked = record.data["samples"]["asked"]
+        raise DataError(f"{path} has {table.num_rows} rows, but {asked} samples were asked; delete the folder")
+    return table
+
+
+def _already_there(folder: Path, run: str) -> bool:
+    if not folder.exists():
+        return False
+    try:
+        stored = read_run(folder)
+    except DataError:
+        return False
+    if stored.run != run:
+        raise DataError(f"{folder} holds another run ({stored.run}, not {run}); move one of them to another root")
+    return True
+
+
+def _move_aside(folder: Path) -> None:
+    """A damaged folder must not block its own repair: keep it under a hidden name that no reader looks at."""
+    with locked(folder.parent / f".{folder.name}"):
+        try:
+            read_run(folder)
+        except DataError as error:
+            aside = next(
+                free for n in range(1_000_000) if not (free := folder.parent / f".{folder.name}.damaged-{n}").exists()
+            )
+            if folder.exists():
+                folder.rename(aside)
+                say(f"warning: {error} (kept as {aside.name})")
+
+
+def _check_size(folder: Path, stated: Mapping[str, Any]) -> None:
+    """One `stat`, no read: a predictions file that was cut off is noticed even when nobody opens it."""
+    size = (folder / stated["file"]).stat().st_size
+    if size != stated["bytes"]:
+        raise DataError(f"{stated['file']} has {size} bytes where {stated['bytes']} were written")
+
+
+def _standard_table(table: Any, record: Mapping[str, Any]) -> Any:
+    """The table in the documented column types, after its rows are checked against the record."""
+    import pyarrow as pa
+
+    text = pa.dictionary(pa.int32(), pa.string())
+    types = {"sample_id": pa.string(), "label": pa.int32(), "group": text, "status": text}
+    types |= {"ranked": pa.list_(pa.int32()), "scores": pa.list_(pa.float32())}
+    types |= {metric: pa.float32() for metric in record["metrics"] if metric not in DERIVED_METRICS}
+    where = f"cannot store run '{record['name']}': predictions"
+    for column, kind in types.items():
+        if column not in table.column_names:
+            raise DataError(f"{where} have no column '{column}'")
+        try:
+            cast = table[column].cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(f"{where}: column '{column}' is not {kind} ({error})") from error
+        table = table.set_column(table.column_names.index(column), column, cast)
+    _check_rows(table, record, where)
+    return table.combine_chunks()
+
+
+def _check_rows(table: Any, record: Mapping[str, Any], where: str) -> None:
+    import pyarrow.compute as pc
+
+    samples = record["samples"]
+    if table.num_rows != samples["asked"]:
+        raise DataError(f"{where} have {table.num_rows} rows, but {samples['asked']} samples were asked")
+    ids = table["sample_id"].to_pylist()
+    if len(set(ids)) != len(ids):
+        raise DataError(f"{where} name a sample twice")
+    status = table["status"].to_pylist()
+    unknown = set(status) - {"ok", "failed"}
+    if unknown:
+        raise DataError(f"{where}: status {sorted(map(str, unknown))[0]!r} is neither 'ok' nor 'failed'")
+    failed = {sample for sample, state in zip(ids, status, strict=True) if state == "failed"}
+    if failed != {failure["id"] for failure in samples["failures"]}:
+        raise DataError(f"{where}: the failed rows are not the ones of 'samples.failures'")
+    done = table.filter(pc.equal(table["status"].cast("string"), "ok"))
+    for metric in record["metrics"]:
+        if metric not in DERIVED_METRICS:
+            values = done[metric].to_numpy()
+            if done[metric].null_count or not bool(((values >= 0) & (values <= 1)).all()):
+                raise DataError(f"{where}: column '{metric}' has a value outside [0, 1] in a row that did not fail")
+
+
+def _write_table(table: Any, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, compression="zstd")

@@ -1,0 +1,198 @@
+"""What `run.json` holds, and the check that every writer and reader passes through.
+
+    schema             1
+    name               folder name below runs/, e.g. "reco--world-all--lite--0--1f3a5c7e9b2d4f60"
+    run                hash of everything that can change a score, and of nothing else
+    created            ISO 8601, UTC
+    method             {name, registry, config, supervision {training, inference}, facts}
+    benchmark          {name, version, fingerprint, role, task, subsets {subset: [group] | null}, classes (how many)}
+    encoder            {name, fingerprint, config}
+    memory             null | {name, fingerprint, size (pairs), index, manifest (extract)}
+    seed               int
+    validation         null | {...}: what hyper-parameters were selected on
+    samples            {asked, done, failed, failures [{id, reason}]}; asked = done + failed
+    metrics            [name], the main one first
+    scores             [{subset, metric, score, ci_low, ci_high, n}]; percent, null where it is not defined
+    seconds            {phase: seconds}
+    peak_memory_mib, images_per_second    numbers, or null where not measured
+    versions           {package: version}
+    git                null | {commit, dirty}
+    command            the command line
+    machine            {...}
+    predictions        {file, rows, bytes, sha256}: added by `write_run`
+
+A record may hold more keys; they are kept. `training`, a list of {name, fingerprint, ...} of the pair sets that a
+method learned from, is one of them: runs that learned from different pairs are never joined over seeds.
+
+predictions.parquet has one row per sample asked:
+
+    sample_id  string
+    label      int32, index of the right class, -1 where it is withheld
+    group      dictionary<string>, the group of the right class ("common", "rare" ...)
+    status     dictionary<string>, "ok" or "failed"
+    ranked     list<int32>, class indices best first
+    scores     list<float32>, in the same order
+    <metric>   float32, one column a metric: the value of this sample in [0, 1], null where it failed
+    ...        the method's extras by their own names
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from trireme.errors import DataError
+
+SCHEMA = 1
+
+
+class Null:
+    """Wraps a specification whose value may be null."""
+
+    def __init__(self, spec: Any) -> None:
+        self.spec = spec
+
+
+_ANY = object
+_NUMBER = (int, float)
+SPEC: dict[str, Any] = {
+    "schema": int,
+    "name": str,
+    "run": str,
+    "created": str,
+    "method": {
+        "name": str,
+        "registry": str,
+        "config": Mapping,
+        "supervision": {"training": str, "inference": str},
+        "facts": Mapping,
+    },
+    "benchmark": {
+        "name": str,
+        "version": str,
+        "fingerprint": str,
+        "role": str,
+        "task": str,
+        "subsets": Mapping,
+        "classes": int,
+    },
+    "encoder": {"name": str, "fingerprint": str, "config": Mapping},
+    "memory": Null({"name": str, "fingerprint": str, "size": int, "index": _ANY, "manifest": Mapping}),
+    "seed": int,
+    "validation": Null(Mapping),
+    "samples": {"asked": int, "done": int, "failed": int, "failures": [{"id": str, "reason": str}]},
+    "metrics": [str],
+    "scores": [
+        {
+            "subset": str,
+            "metric": str,
+            "score": Null(_NUMBER),
+            "ci_low": Null(_NUMBER),
+            "ci_high": Null(_NUMBER),
+            "n": int,
+        }
+    ],
+    "seconds": Mapping,
+    "peak_memory_mib": Null(_NUMBER),
+    "images_per_second": Null(_NUMBER),
+    "versions": Mapping,
+    "git": Null(Mapping),
+    "command": _ANY,
+    "machine": Mapping,
+}
+PREDICTIONS_SPEC = {"file": str, "rows": int, "bytes": int, "sha256": str}
+
+
+def check(value: Any, spec: Any, where: str) -> None:
+    """Raise DataError naming the first key that is missing or has another type than `spec` asks for."""
+    if isinstance(spec, Null):
+        if value is not None:
+            check(value, spec.spec, where)
+    elif isinstance(spec, dict):
+        _expect(value, Mapping, where)
+        for key, inner in spec.items():
+            name = f"{where}.{key}" if where else key
+            if key not in value:
+                raise DataError(f"'{name}' is missing")
+            check(value[key], inner, name)
+    elif isinstance(spec, list):
+        _expect(value, Sequence, where)
+        for position, item in enumerate(value):
+            check(item, spec[0], f"{where}[{position}]")
+    elif spec is not _ANY:
+        _expect(value, spec, where)
+
+
+def _expect(value: Any, kind: Any, where: str) -> None:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    wrong_text = isinstance(value, str) and str not in kinds  # a string is a Sequence too
+    if wrong_text or isinstance(value, bool) or not isinstance(value, kinds):
+        asked = " or ".join(k.__name__.lower() for k in kinds)
+        raise DataError(f"'{where}' is {type(value).__name__} where {asked} is expected")
+
+
+def check_record(record: Mapping[str, Any]) -> None:
+    """Check a whole record: every key present, of its type, and its numbers consistent.
+
+    Raises:
+        DataError: naming the key.
+    """
+    schema = record.get("schema")
+    if schema != SCHEMA:
+        raise DataError(f"schema {schema!r} is not the one that this version reads ({SCHEMA})")
+    check(record, SPEC, "")
+    samples = record["samples"]
+    if samples["asked"] != samples["done"] + samples["failed"]:
+        raise DataError("'samples.asked' is not 'samples.done' + 'samples.failed'")
+    if samples["failed"] != len(samples["failures"]):
+        raise DataError(f"'samples.failed' is {samples['failed']} but {len(samples['failures'])} failures are listed")
+    if not record["metrics"]:
+        raise DataError("'metrics' is empty")
+    for position, row in enumerate(record["scores"]):
+        if row["metric"] not in record["metrics"]:
+            raise DataError(f"'scores[{position}].metric' is '{row['metric']}', which 'metrics' does not list")
+        if row["subset"] not in record["benchmark"]["subsets"]:
+            raise DataError(f"'scores[{position}].subset' is '{row['subset']}', which the benchmark does not have")
+        _check_score(row, f"scores[{position}]")
+
+
+def _check_score(row: Mapping[str, Any], where: str) -> None:
+    if row["score"] is None:
+        if row["n"]:
+            raise DataError(f"'{where}.score' is null although n is {row['n']}")
+        return
+    for key in ("score", "ci_low", "ci_high"):
+        value = row[key]
+        if value is not None and not 0 <= value <= 100:
+            raise DataError(f"'{where}.{key}' is {value}; a score is a percentage")
+
+
+def plain(value: Any, where: str = "") -> Any:
+    """The same value in JSON's own types: numpy scalars and arrays, paths and enumerations are turned into them.
+
+    Raises:
+        DataError: naming the key of a value that JSON cannot hold (NaN and infinity are such values).
+    """
+    if isinstance(value, Enum):
+        return plain(value.value, where)
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise DataError(f"'{where}' is {value}, which a run record cannot hold")
+        return value
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist(), where)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, f"{where}.{key}" if where else str(key)) for key, item in value.items()}
+    if isinstance(value, Sequence | set | frozenset):
+        items = sorted(value) if isinstance(value, set | frozenset) else value
+        return [plain(item, f"{where}[{position}]") for position, item in enumerate(items)]
+    raise DataError(f"'{where}' is {type(value).__name__}, which a run record cannot hold")

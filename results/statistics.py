@@ -1,0 +1,305 @@
+"""Scores with intervals, from per-sample values alone. Nothing here looks at a picture or a model.
+
+Samples of one class are not independent (two drawings of one thing, photographs of one species), so every interval is a
+percentile bootstrap that draws whole classes: c classes are drawn with replacement, and the score is the ratio of the
+drawn classes' summed values to their number of samples (B. Efron and R. J. Tibshirani, "An Introduction to the
+Bootstrap", 1993, chapters 8 and 13; C. A. Field and A. H. Welsh, "Bootstrapping clustered data", JRSS B 69, 2007).
+Seeds are a second source of chance: with several of them, seeds are drawn too, jointly for all classes.
+
+Edges: where all values are 0, or all are 1, a bootstrap has no width; the exact binomial limit for c trials is given
+instead (C. J. Clopper and E. S. Pearson, Biometrika 26, 1934). With fewer than two classes there is no interval: NaN.
+With few classes (say, under 20), or few seeds, a percentile interval is too narrow; n and seeds stand in every table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from trireme.errors import DataError
+from trireme.results.records import DERIVED_METRICS
+
+Doubles = NDArray[np.float64]
+
+LEVEL = 0.95
+RESAMPLES = 2000
+SEED = 20240607
+_BLOCK = 4_000_000
+"""Most integers drawn at a time (32 MB), so that many classes do not need much memory."""
+
+
+class Interval(NamedTuple):
+    """A score and its 95 % interval, in percent; NaN where it is not defined."""
+
+    score: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class PerClass:
+    """One run's values on one subset, summed per class.
+
+    Attributes:
+        classes: (c,) the classes that have a sample, sorted.
+        counts: (c,) samples per class.
+        sums: (c, m) per class, the sum of each of m metrics.
+    """
+
+    classes: NDArray[Any]
+    counts: Doubles
+    sums: Doubles
+
+    @property
+    def n(self) -> int:
+        return int(self.counts.sum())
+
+
+def per_class(values: ArrayLike, clusters: ArrayLike) -> PerClass:
+    """Sum values by class.
+
+    Args:
+        values: (n,) or (n, m) per-sample values of m metrics.
+        clusters: (n,) class of each sample.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    table = table[:, None] if table.ndim == 1 else table
+    names = np.asarray(clusters)
+    if len(names) != len(table):
+        raise DataError(f"{len(table)} values but {len(names)} clusters")
+    if not np.isfinite(table).all():
+        raise DataError("a per-sample value is NaN or infinite")
+    classes, position = np.unique(names, return_inverse=True)
+    c = len(classes)
+    sums: Doubles = np.empty((c, table.shape[1]))
+    for column, of_metric in enumerate(table.T):
+        sums[:, column] = np.bincount(position, weights=of_metric, minlength=c)
+    counts: Doubles = np.bincount(position, minlength=c).astype(np.float64)
+    return PerClass(classes, counts, sums)
+
+
+def interval(values: ArrayLike, clusters: ArrayLike) -> Interval:
+    """Mean in percent with its 95 % interval, clustered; deterministic, and blind to the order of the samples.
+
+    Args:
+        values: (n,) per-sample values in [0, 1].
+        clusters: (n,) class of each sample.
+    """
+    return intervals([per_class(values, clusters)])[0]
+
+
+def intervals(seeds: Sequence[PerClass], macro: bool = False) -> list[Interval]:
+    """The interval of each metric's mean over seeds; classes are drawn jointly for all seeds, and seeds are drawn too.
+
+    Args:
+        seeds: one table per seed, all with the same m metrics.
+        macro: average the classes' means (each class counts once) instead of the samples.
+    """
+    classes = np.unique(np.concatenate([seed.classes for seed in seeds]))
+    c, metrics = len(classes), seeds[0].sums.shape[1]
+    if c == 0:
+        return [Interval(math.nan, math.nan, math.nan)] * metrics
+    tops, bottoms = zip(*(_ratio(seed, classes, macro) for seed in seeds), strict=True)
+    points = np.mean([top.sum(0) / bottom.sum() for top, bottom in zip(tops, bottoms, strict=True)], axis=0)
+    draws = _draws_over_seeds(tops, bottoms) if c > 1 else np.full((RESAMPLES, metrics), math.nan)
+    lows, highs = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    found = []
+    for point, low, high in zip(points.tolist(), lows.tolist(), highs.tolist(), strict=True):
+        if c > 1 and point in (0.0, 1.0):
+            low, high = _all_alike(point, c)
+        # the percentiles of a very skewed sample can miss its own mean; an interval never does
+        found.append(Interval(100 * point, 100 * min(low, point), 100 * max(high, point)))
+    return found
+
+
+def _ratio(seed: PerClass, classes: NDArray[Any], macro: bool) -> tuple[Doubles, Doubles]:
+    """Numerators (c, m) and denominators (c,) of the score, with a row for every class of any seed."""
+    rows = np.searchsorted(classes, seed.classes)
+    top, bottom = np.zeros((len(classes), seed.sums.shape[1])), np.zeros(len(classes))
+    top[rows] = seed.sums / seed.counts[:, None] if macro else seed.sums
+    bottom[rows] = 1.0 if macro else seed.counts
+    return top, bottom
+
+
+def _draws_over_seeds(tops: Sequence[Doubles], bottoms: Sequence[Doubles]) -> Doubles:
+    """(B, m) bootstrap replicates of the mean over seeds."""
+    s = len(bottoms)
+    columns = [np.column_stack([top, bottom]) for top, bottom in zip(tops, bottoms, strict=True)]
+    drawn = _drawn_sums(np.hstack(columns)).reshape(RESAMPLES, s, -1)  # (B, s, m + 1)
+    with np.errstate(invalid="ignore"):
+        scores = drawn[..., :-1] / drawn[..., -1:]
+    if s == 1:
+        replicates: Doubles = scores[:, 0]
+    else:
+        replicates = np.einsum("bs,bsm->bm", _weights(s, RESAMPLES, SEED + 1) / s, scores)
+    return replicates  # NaN, hence no interval, where a draw holds only classes that one seed has no sample of
+
+
+def _drawn_sums(table: Doubles) -> Doubles:
+    """(B, k) sums of the rows (c, k) that each of B draws of c rows picks."""
+    c = len(table)
+    if RESAMPLES * c <= _BLOCK:
+        return _weights(c, RESAMPLES, SEED) @ table
+    step = max(1, _BLOCK // c)
+    blocks = [(first, min(step, RESAMPLES - first)) for first in range(0, RESAMPLES, step)]
+    return np.concatenate([_draw(c, size, (SEED, first)) @ table for first, size in blocks])
+
+
+@lru_cache(maxsize=4)
+def _weights(c: int, draws: int, seed: int) -> Doubles:
+    """(draws, c): how often each class is drawn. It depends on its arguments alone, so equal tables get equal draws."""
+    return _draw(c, draws, (seed,))
+
+
+def _draw(c: int, draws: int, seed: tuple[int, ...]) -> Doubles:
+    picked = np.random.default_rng(seed).integers(0, c, size=(draws, c))
+    picked += np.arange(draws)[:, None] * c
+    return np.bincount(picked.ravel(), minlength=draws * c).reshape(draws, c).astype(np.float64)
+
+
+def _all_alike(point: float, trials: int) -> tuple[float, float]:
+    """Clopper-Pearson limits for 0 or all of `trials` successes: (alpha / 2) ** (1 / trials) and its complement."""
+    limit = ((1 - LEVEL) / 2) ** (1 / trials)
+    return (limit, 1.0) if point == 1.0 else (0.0, 1 - limit)
+
+
+def score_rows(
+    predictions: Any, subsets: Mapping[str, Sequence[str] | None], metrics: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The `scores` of a run record, from its predictions.
+
+    Args:
+        predictions: `pyarrow.Table` with label, group, status and one column a metric. Rows that failed, or have no
+            label, do not count.
+        subsets: reported subset -> the groups it holds, None for all of them.
+        metrics: metric names; `mean_per_class` is computed from `top1`.
+
+    Returns:
+        Rows {subset, metric, score, ci_low, ci_high, n} by subset, then metric; percent, None where not defined.
+    """
+    return joint_score_rows([predictions], subsets, metrics)
+
+
+def joint_score_rows(
+    seeds: Sequence[Any], subsets: Mapping[str, Sequence[str] | None], metrics: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The same for several seeds of one run: the mean over seeds; n is the smallest of the seeds."""
+    rows = []
+    for subset, groups in subsets.items():
+        columns = list(dict.fromkeys(DERIVED_METRICS.get(metric, metric) for metric in metrics))
+        tables = [_subset_per_class(table, groups, columns) for table in seeds]
+        n = min(table.n for table in tables)
+        plain = dict(zip(columns, intervals(tables) if n else [], strict=False))
+        macro = dict(zip(columns, intervals(tables, macro=True) if n and _any_derived(metrics) else [], strict=False))
+        for metric in metrics:
+            derived = metric in DERIVED_METRICS
+            found = macro.get(DERIVED_METRICS[metric]) if derived else plain.get(metric)
+            score, low, high = (_or_none(value) for value in found) if found else (None, None, None)
+            rows.append({"subset": subset, "metric": metric, "score": score, "ci_low": low, "ci_high": high, "n": n})
+    return rows
+
+
+def _any_derived(metrics: Sequence[str]) -> bool:
+    return any(metric in DERIVED_METRICS for metric in metrics)
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)
+
+
+def _subset_per_class(table: Any, groups: Sequence[str] | None, columns: Sequence[str]) -> PerClass:
+    label = table["label"].to_numpy()
+    keep = (_strings(table["status"]) == "ok") & (label >= 0)
+    if groups is not None:
+        keep &= np.isin(_strings(table["group"]), list(groups))
+    values = np.stack([table[column].to_numpy(zero_copy_only=False)[keep] for column in columns], axis=1)
+    return per_class(values, label[keep])
+
+
+def _strings(column: Any) -> NDArray[Any]:
+    texts: NDArray[Any] = np.asarray(column.cast("string").to_pylist(), dtype=str)
+    return texts
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """How far method A is ahead of method B on the same samples.
+
+    Attributes:
+        n: samples that both methods answered.
+        difference: score of A minus score of B, in percentage points, with its 95 % clustered interval (low, high).
+        only_a, only_b: samples that only A, only B has right (None unless the metric is 0/1).
+        p: exact two-sided McNemar test of only_a against only_b (None unless the metric is 0/1). It takes samples as
+            independent; where classes have several samples, the interval is the more careful of the two.
+    """
+
+    n: int
+    difference: float
+    low: float
+    high: float
+    only_a: int | None
+    only_b: int | None
+    p: float | None
+
+
+def paired_difference(a: Any, b: Any, metric: str, groups: Sequence[str] | None = None) -> PairedDifference:
+    """Compare two runs' predictions of the same samples.
+
+    Args:
+        a, b: `pyarrow.Table`s with sample_id, label, group, status and the metric's column; in any order.
+        groups: restrict to samples of these groups.
+
+    Raises:
+        DataError: the tables are not about the same samples, or no sample was answered by both.
+    """
+    first, second = _by_sample(a, metric), _by_sample(b, metric)
+    if not np.array_equal(first["id"], second["id"]) or not np.array_equal(first["label"], second["label"]):
+        raise DataError("the two runs were not made on the same samples; compare runs of one benchmark and one role")
+    both = first["ok"] & second["ok"] & (first["label"] >= 0)
+    if groups is not None:
+        both &= np.isin(first["group"], list(groups))
+    if not both.any():
+        raise DataError("no sample was answered by both runs")
+    x, y, label = first["value"][both], second["value"][both], first["label"][both]
+    table = per_class(x - y, label)
+    difference = float((x - y).mean())
+    low = high = math.nan
+    if len(table.classes) > 1:
+        draws = _draws_over_seeds([table.sums], [table.counts])
+        low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+    if not np.isin(np.concatenate([x, y]), (0.0, 1.0)).all():
+        return PairedDifference(len(x), 100 * difference, 100 * low, 100 * high, None, None, None)
+    only_a, only_b = int((x > y).sum()), int((x < y).sum())
+    p = mcnemar_exact(only_a, only_b)
+    return PairedDifference(len(x), 100 * difference, 100 * low, 100 * high, only_a, only_b, p)
+
+
+def _by_sample(table: Any, metric: str) -> dict[str, NDArray[Any]]:
+    ids = _strings(table["sample_id"])
+    order = np.argsort(ids, kind="stable")
+    columns = {
+        "id": ids,
+        "label": table["label"].to_numpy(),
+        "group": _strings(table["group"]),
+        "ok": _strings(table["status"]) == "ok",
+        "value": table[metric].to_numpy(zero_copy_only=False).astype(np.float64),
+    }
+    return {name: column[order] for name, column in columns.items()}
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """Two-sided exact McNemar p: twice the tail of Binomial(only_a + only_b, 1/2) at the smaller count, at most 1.
+
+    Q. McNemar, Psychometrika 12, 1947; the exact form conditions on the pairs that disagree.
+    """
+    m, k = only_a + only_b, min(only_a, only_b)
+    if m == 0:
+        return 1.0
+    logs = [math.lgamma(m + 1) - math.lgamma(i + 1) - math.lgamma(m - i + 1) - m * math.log(2) for i in range(k + 1)]
+    return min(1.0, 2 * math.exp(logs[-1]) * math.fsum(math.exp(value - logs[-1]) for value in logs))

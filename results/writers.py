@@ -1,0 +1,200 @@
+"""Leaderboards in the formats people paste, print and compute with.
+
+`csv` and `parquet` hold the long frame, exactly the columns of `leaderboard.COLUMNS`. `terminal`, `md`, `latex` and
+`html` hold one table per benchmark (methods by subsets, best score of each column in bold), or the pivot where `by` is
+given.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from trireme.errors import UsageError, unknown_name
+from trireme.files import atomic_file
+from trireme.results.leaderboard import COLUMNS, pivot
+from trireme.results.tables import TextTable, benchmark_tables, pivot_table
+
+FORMATS = ("terminal", "csv", "parquet", "md", "latex", "html")
+SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".md": "md", ".tex": "latex", ".html": "html", ".txt": "terminal"}
+_WIDE = 200
+"""Columns of text where stdout is no terminal and nothing has to fit."""
+
+
+def render(frame: pd.DataFrame, format: str = "terminal", by: str | None = None) -> str:
+    """The frame as text.
+
+    Args:
+        frame: from `standings` (or `leaderboard`: the same without who was told what).
+        format: one of FORMATS but parquet.
+        by: make the pivot by "benchmark", "subset", "encoder" or "memory" instead.
+
+    Raises:
+        UsageError: unknown format or axis.
+    """
+    if format not in FORMATS:
+        raise unknown_name("format", format, FORMATS)
+    if format == "parquet":
+        raise UsageError("parquet is not text; name a file that ends in .parquet")
+    if format == "csv":
+        return _csv(frame, by)
+    tables = [pivot_table(frame, by)] if by else benchmark_tables(frame)
+    return _RENDERERS[format](tables)
+
+
+def write(frame: pd.DataFrame, path: Path | str, format: str | None = None, by: str | None = None) -> Path:
+    """Write the frame to a file, whole or not at all; the format is told by the suffix where it is not given."""
+    path = Path(path)
+    chosen = format or SUFFIXES.get(path.suffix.lower())
+    if chosen is None:
+        raise UsageError(f"{path}: cannot tell the format from '{path.suffix}'; use {', '.join(SUFFIXES)}")
+    text = None if chosen == "parquet" else render(frame, chosen, by)
+    with atomic_file(path) as part:
+        if text is None:
+            (pivot(frame, by).reset_index() if by else _long(frame)).to_parquet(part, index=False)
+        else:
+            part.write_text(text, encoding="utf-8", newline="\n")
+    return path
+
+
+def _long(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[list(COLUMNS)]
+
+
+def _csv(frame: pd.DataFrame, by: str | None) -> str:
+    table = pivot(frame, by).reset_index() if by else _long(frame)
+    return str(table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+
+
+def _terminal(tables: list[TextTable]) -> str:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    tty = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if tty else _WIDE
+    console = Console(file=io.StringIO(), width=width, force_terminal=tty, highlight=False)
+    for table in tables:
+        shown = Table(title=Text(table.title), title_justify="left", title_style="bold")
+        for column, header in enumerate(table.columns):
+            shown.add_column(Text(header), justify="right" if column in table.numeric else "left")
+        for i, row in enumerate(table.rows):
+            shown.add_row(*(Text(cell, "bold" if (i, j) in table.best else "") for j, cell in enumerate(row)))
+        console.print(shown)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def _markdown(tables: list[TextTable]) -> str:
+    """GitHub tables with aligned pipes."""
+    return "\n".join(_markdown_table(table) for table in tables)
+
+
+def _markdown_table(table: TextTable) -> str:
+    cells = [[text.replace("|", "\\|") for text in table.columns]]
+    for i, row in enumerate(table.rows):
+        texts = [text.replace("|", "\\|") for text in row]
+        cells.append([f"**{text}**" if (i, j) in table.best else text for j, text in enumerate(texts)])
+    widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(table.columns))]
+    right = table.numeric
+
+    def line(row: list[str]) -> str:
+        padded = (c.rjust(w) if j in right else c.ljust(w) for j, (c, w) in enumerate(zip(row, widths, strict=True)))
+        return "| " + " | ".join(padded) + " |"
+
+    rule = ["-" * (width - 1) + ":" if j in right else "-" * width for j, width in enumerate(widths)]
+    return "\n".join([f"### {table.title}", "", line(cells[0]), line(rule), *map(line, cells[1:]), ""])
+
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+    }
+)
+
+
+def _latex(tables: list[TextTable]) -> str:
+    return "% needs \\usepackage{booktabs}\n" + "\n".join(_latex_table(table) for table in tables)
+
+
+def _latex_table(table: TextTable) -> str:
+    def line(row: list[str]) -> str:
+        return " & ".join(row) + r" \\"
+
+    columns = "".join("r" if column in table.numeric else "l" for column in range(len(table.columns)))
+    rows = []
+    for i, row in enumerate(table.rows):
+        texts = [text.translate(_LATEX) for text in row]
+        rows.append(line([f"\\textbf{{{text}}}" if (i, j) in table.best else text for j, text in enumerate(texts)]))
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            f"\\caption{{{table.title.translate(_LATEX)}}}",
+            f"\\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            line([text.translate(_LATEX) for text in table.columns]),
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+_STYLE = """\
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem; }
+table { border-collapse: collapse; margin-bottom: 2rem; }
+caption { text-align: left; font-weight: 600; padding: .5rem 0; }
+th, td { text-align: left; padding: .25rem .75rem; border-bottom: 1px solid #ccc; }
+.score { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.best { font-weight: 700; }"""
+
+
+def _html(tables: list[TextTable]) -> str:
+    """One page that opens without a network."""
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    body = "\n".join(_html_table(table) for table in tables)
+    title = "<title>Trireme leaderboard</title>"
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>{head}{title}\n<style>\n{_STYLE}\n</style></head>\n'
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _html_table(table: TextTable) -> str:
+    def cell(tag: str, i: int, j: int, text: str) -> str:
+        names = [name for name, on in (("score", j in table.numeric), ("best", (i, j) in table.best)) if on]
+        scope = ' scope="row"' if tag == "th" else ""
+        return f"<{tag}{scope}{_class(names)}>{html.escape(text)}</{tag}>"
+
+    header = "".join(
+        f'<th scope="col"{_class(["score"] if j in table.numeric else [])}>{html.escape(text)}</th>'
+        for j, text in enumerate(table.columns)
+    )
+    rows = "\n".join(
+        "<tr>" + "".join(cell("th" if j == 0 else "td", i, j, text) for j, text in enumerate(row)) + "</tr>"
+        for i, row in enumerate(table.rows)
+    )
+    return (
+        f"<table>\n<caption>{html.escape(table.title)}</caption>\n<thead><tr>{header}</tr></thead>\n"
+        f"<tbody>\n{rows}\n</tbody>\n</table>"
+    )
+
+
+def _class(names: list[str]) -> str:
+    return f' class="{" ".join(names)}"' if names else ""
+
+
+_RENDERERS = {"terminal": _terminal, "md": _markdown, "latex": _latex, "html": _html}

@@ -1,0 +1,118 @@
+"""Near-duplicates by pixel correlation: which pictures of a memory would give test pictures away. No encoder involved.
+
+The signature of a picture is its 16 x 16 RGB reduction, less its mean, scaled to length 1, so that the inner product of
+two signatures is the Pearson correlation of their pixels. A picture of one flat colour has no correlation with anything:
+its signature is zero, and it is a duplicate only of a file with the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from trireme.errors import UsageError
+from trireme.files import fingerprint
+from trireme.retrieval.hashes import file_hashes
+from trireme.retrieval.store import EmbeddingStore
+from trireme.types import Floats, ImageRef
+
+SIDE = 16
+# Standard deviation of pixel values (0..255) under which a picture counts as flat: noise of a compressed flat colour.
+_FLAT = 0.5
+
+
+class PixelSignature:
+    """The signature as an `Encoder`, so that the embedding cache computes it once a picture."""
+
+    name = "pixels16"
+    dim = SIDE * SIDE * 3
+    fingerprint = fingerprint({"signature": "rgb-box-zero-mean-unit-norm", "side": SIDE, "flat": _FLAT})
+    logit_scale = 1.0
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        small = image.resize((SIDE, SIDE), Image.Resampling.BOX)
+        return torch.from_numpy(np.asarray(small, dtype=np.float32).transpose(2, 0, 1).copy())
+
+    def encode_pixels(self, pixels: torch.Tensor) -> Floats:
+        """(n, 3, 16, 16) to (n, 768): zero mean, length 1; zero where the picture is flat."""
+        rows: Floats = pixels.numpy().reshape(len(pixels), -1).astype(np.float32)
+        rows = rows - rows.mean(axis=1, keepdims=True)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        flat = norms < _FLAT * np.sqrt(self.dim)
+        return np.where(flat, 0, rows / np.where(flat, 1, norms)).astype(np.float32)
+
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
+        raise UsageError("pixel signatures have no text side")
+
+    def encode_tokens(self, pixels: torch.Tensor) -> Floats:
+        raise UsageError("pixel signatures have no patch tokens")
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """What was found for n candidates.
+
+    Attributes:
+        duplicate: (n,) bool: correlation above the threshold, or the same bytes.
+        correlation: (n,) highest correlation with any picture compared against; 1 for the same bytes, 0 for unreadable.
+        nearest: (n,) path of that picture, "" where there is none.
+        uncompared: how many pictures to compare against could not be read.
+    """
+
+    duplicate: NDArray[np.bool_]
+    correlation: Floats
+    nearest: list[str]
+    uncompared: int
+
+
+def near_duplicates(
+    candidates: Sequence[ImageRef], against: Sequence[ImageRef], threshold: float, root: Path | None = None
+) -> Duplicates:
+    """Compare every candidate with every picture of `against`.
+
+    Args:
+        threshold: correlations above it are near-duplicates; in (0, 1].
+        root: as for `EmbeddingStore`.
+
+    Raises:
+        UsageError: the threshold is outside (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise UsageError(f"near-duplicate threshold {threshold} must be above 0 and at most 1 (a pixel correlation)")
+    n = len(candidates)
+    correlation, nearest = np.zeros(n, dtype=np.float32), [""] * n
+    store = EmbeddingStore(PixelSignature(), root, batch_size=256)
+    failed_against = store.prepare(against)
+    failed = store.prepare(candidates)
+    usable = [i for i in range(n) if i not in failed]
+    others = [ref for i, ref in enumerate(against) if i not in failed_against]
+    if usable and others:
+        reference = store.images(others)
+        done = 0
+        for block in store.iterate([candidates[i] for i in usable]):
+            scores, rows = faiss.knn(block, reference, 1, metric=faiss.METRIC_INNER_PRODUCT)
+            for i, score, row in zip(usable[done : done + len(block)], scores[:, 0], rows[:, 0], strict=True):
+                correlation[i], nearest[i] = min(float(score), 1.0), others[int(row)].path
+            done += len(block)
+    duplicate = correlation > threshold
+    same_bytes = {digest: ref.path for digest, ref in zip(picture_hashes(against), against, strict=True) if digest}
+    for i, digest in enumerate(picture_hashes(candidates)):
+        if digest in same_bytes:
+            duplicate[i], correlation[i], nearest[i] = True, 1.0, same_bytes[digest]
+    return Duplicates(duplicate, correlation, nearest, len(failed_against))
+
+
+def picture_hashes(refs: Sequence[ImageRef]) -> list[str]:
+    """SHA-256 of each picture's bytes: the manifest's where it has one, else the file's; "" where it cannot be read."""
+    unknown = [i for i, ref in enumerate(refs) if ref.sha256 is None]
+    digests = [ref.sha256 or "" for ref in refs]
+    for i, found in zip(unknown, file_hashes([refs[i].path for i in unknown], workers=2), strict=True):
+        digests[i] = "" if isinstance(found, OSError) else found
+    return digests

@@ -1,0 +1,166 @@
+"""What an encoder is, and what every backend shares: reading pictures, devices, normalisation."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from trireme.errors import DataError, UsageError
+from trireme.retrieval.hashes import file_sha256
+from trireme.types import Floats
+
+__all__ = [
+    "BadEmbeddingError",
+    "Encoder",
+    "EncoderConfig",
+    "file_sha256",
+    "load_image",
+    "normalise",
+    "resolve_device",
+    "resolve_dtype",
+]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Pictures and texts into one shared space. n samples, d embedding dimension.
+
+    Building one reads configuration and hashes files; the weights load at the first forward pass.
+
+    Attributes:
+        name: shown in tables, e.g. "lite" or "open_clip:ViT-B-32:openai".
+        dim: d.
+        fingerprint: 16 hex digits over architecture, weights, preprocessing and dtype; not over device or path.
+        logit_scale: the factor on cosines, already exponentiated.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def logit_scale(self) -> float: ...
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        """An RGB picture to (3, H, W) float32, as the weights were trained. Safe to call from several threads."""
+        ...
+
+    def encode_pixels(self, pixels: torch.Tensor) -> Floats:
+        """(n, 3, H, W) preprocessed pictures to (n, d), L2-normalised."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
+        """n texts to (n, d), L2-normalised."""
+        ...
+
+    def encode_tokens(self, pixels: torch.Tensor) -> Floats:
+        """(n, 3, H, W) to the patch tokens of the image tower, (n, tokens, width); UsageError where it has none."""
+        ...
+
+
+@dataclass
+class EncoderConfig:
+    """What every encoder's `Config` starts with.
+
+    Attributes:
+        device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1" ... Never changes a fingerprint.
+        dtype: "float32", "bfloat16" or "float16".
+    """
+
+    device: str = "auto"
+    dtype: str = "float32"
+
+
+class BadEmbeddingError(DataError):
+    """A model gave NaN, infinity or a zero vector; `rows` says for which of its inputs."""
+
+    def __init__(self, message: str, rows: Sequence[int]) -> None:
+        super().__init__(message)
+        self.rows = tuple(rows)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device of a configuration value. UsageError where it does not exist."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device '{name}'; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device '{name}' asked for, but torch sees {torch.cuda.device_count()} GPUs; use device=auto")
+    return device
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """The torch dtype of a configuration value. UsageError where Trireme does not offer it."""
+    if name not in DTYPES:
+        raise UsageError(f"unknown dtype '{name}'; use {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def normalise(embeddings: torch.Tensor, encoder: str) -> Floats:
+    """(n, d) of any float dtype on any device to float32 rows of length 1.
+
+    Raises:
+        BadEmbeddingError: a row holds NaN or infinity, or is zero; names the encoder and the rows.
+    """
+    rows = embeddings.detach().float()
+    norms = rows.norm(dim=1, keepdim=True)
+    bad = (~torch.isfinite(norms) | (norms == 0)).squeeze(1)
+    if bool(bad.any()):
+        where = torch.nonzero(bad).squeeze(1).tolist()
+        kind = "NaN or infinite" if bool((~torch.isfinite(norms)).any()) else "zero"
+        message = (
+            f"encoder {encoder} gives {kind} embeddings for {len(where)} of {len(rows)} inputs (first: {where[0]})"
+        )
+        raise BadEmbeddingError(message + "; its weights or its dtype are broken", where)
+    result: Floats = (rows / norms).cpu().numpy()
+    return result
+
+
+def load_image(source: str | Path | bytes) -> Image.Image:
+    """Read a picture as RGB.
+
+    Transparency is laid on white, 16-bit greys are scaled to 8 bits, the first frame of an animation is taken. EXIF
+    orientation is ignored, as the loaders of CLIP, open_clip and of the three papers do.
+
+    Args:
+        source: a path, or the bytes of the file.
+
+    Raises:
+        DataError: missing, truncated, corrupt, not a picture, or too large (Pillow's decompression-bomb limit).
+    """
+    name = "the picture" if isinstance(source, bytes) else str(source)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return _to_rgb(image)
+    except UnidentifiedImageError as error:
+        raise DataError(f"cannot read {name}: not a picture, or damaged from its first bytes on") from error
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error, struct.error and more
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"cannot read {name}: {' '.join(reason.split())}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range; save it with 8 bits a channel")
+    if image.mode.startswith("I"):  # 16-bit greys; Pillow's own conversion clips them to white
+        grey = np.asarray(image).astype(np.int64)
+        return Image.fromarray((grey >> 8 if grey.max() > 255 else grey).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")

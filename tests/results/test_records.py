@@ -1,0 +1,334 @@
+"""Run folders: whole or absent, checked when written and when read."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from trireme.errors import DataError, UsageError
+from trireme.results.records import find_runs, finished_run, read_predictions, read_run, write_run
+from trireme.results.schema import SPEC, Null
+
+from .synthetic import changed, record, store, table
+
+FROZEN = Path(__file__).parent / "data" / "schema-1"
+
+
+def content(**changes: Any) -> tuple[dict[str, Any], pa.Table]:
+    predictions = table([1, 0, 1, 0], [0, 1, 2, 3], failed=[3])
+    return record(predictions, **changes), predictions
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    written, predictions = content()
+    predictions = predictions.append_column("reply", pa.array(["a", "b", None, ""]))
+    folder = write_run(tmp_path, written, predictions)
+    assert folder == tmp_path / "runs" / written["name"]
+    assert sorted(path.name for path in folder.iterdir()) == ["predictions.parquet", "run.json"]
+    found = read_run(folder)
+    assert {key: value for key, value in found.data.items() if key != "predictions"} == written
+    assert (found.method, found.benchmark, found.role, found.seed) == ("knn", "world/all", "test", 0)
+    stored = read_predictions(found)
+    assert stored.to_pylist() == predictions.to_pylist()
+    assert [str(stored.schema.field(name).type) for name in ("label", "ranked", "scores", "top1")] == [
+        "int32",
+        "list<element: int32>",
+        "list<element: float>",
+        "float",
+    ]
+    assert "dictionary" in str(stored.schema.field("group").type)
+
+
+def test_frozen_record_of_schema_1_still_loads() -> None:
+    """Written once by the first release and kept: 3 of 4 right on `all`, a fifth sample failed."""
+    found = read_run(FROZEN)
+    assert found.data["schema"] == 1
+    assert found.scores[0]["score"] == 75.0
+    assert read_predictions(found, ["top1"])["top1"].to_pylist() == [1.0, 0.0, 1.0, 1.0, None]
+
+
+def keys(spec: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, inner in spec.items():
+        yield (*path, key)
+        inner = inner.spec if isinstance(inner, Null) else inner
+        if isinstance(inner, dict):
+            yield from keys(inner, (*path, key))
+
+
+@pytest.mark.parametrize("path", list(keys(SPEC)), ids=".".join)
+def test_missing_key_is_named(path: tuple[str, ...], tmp_path: Path) -> None:
+    written, predictions = content()
+    inner = written
+    for key in path[:-1]:
+        inner = inner[key]
+    del inner[path[-1]]
+    with pytest.raises(DataError, match="schema" if path == ("schema",) else f"'{'.'.join(path)}' is missing"):
+        write_run(tmp_path, written, predictions)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": "0"}, "'seed' is str where int is expected"),
+        ({"seed": True}, "'seed' is bool where int is expected"),
+        ({"metrics": "top1"}, "'metrics' is str where sequence is expected"),
+        ({"metrics": []}, "'metrics' is empty"),
+        ({"memory": {"name": "m"}}, "'memory.fingerprint' is missing"),
+        ({"schema": 2}, "schema 2 is not the one"),
+        ({"samples__done": 4}, "'samples.asked' is not"),
+        ({"samples__failures": []}, "0 failures are listed"),
+        ({"method__facts": {"loss": [1.0, math.nan]}}, r"'method.facts.loss\[1\]' is nan"),
+        ({"method__facts": {"model": object()}}, "'method.facts.model' is object"),
+        ({"scores": [{"subset": "all", "metric": "top1", "score": 0.61}]}, r"'scores\[0\].ci_low' is missing"),
+    ],
+)
+def test_wrong_record_is_refused_by_name(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    good, predictions = content()
+    with pytest.raises(DataError, match=message):
+        write_run(tmp_path, changed(good, changes | {"name": "x", "run": "1"}), predictions)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"score": 101.0}, "a score is a percentage"),
+        ({"score": math.nan}, "is nan"),
+        ({"score": None}, "is null although n is 3"),
+        ({"metric": "top9"}, "which 'metrics' does not list"),
+        ({"subset": "unheard"}, "which the benchmark does not have"),
+    ],
+)
+def test_wrong_score_is_refused(row: dict[str, Any], message: str, tmp_path: Path) -> None:
+    written, predictions = content()
+    written["scores"][0] |= row
+    with pytest.raises(DataError, match=message):
+        write_run(tmp_path, written, predictions)
+
+
+def test_numpy_and_paths_become_json(tmp_path: Path) -> None:
+    facts = {"loss": np.float32(0.5), "k": np.int64(3), "curve": np.arange(2), "at": Path("a/b"), "on": np.bool_(True)}
+    written, predictions = content(method__facts=facts, run="1")
+    stored = read_run(write_run(tmp_path, written, predictions)).data["method"]["facts"]
+    assert stored == {"loss": 0.5, "k": 3, "curve": [0, 1], "at": "a/b", "on": True}
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b", "../x"])
+def test_names_that_are_no_folder_are_refused(name: str, tmp_path: Path) -> None:
+    written, predictions = content()
+    written["name"] = name
+    with pytest.raises(UsageError, match="cannot name a run"):
+        write_run(tmp_path, written, predictions)
+
+
+@pytest.mark.parametrize("column", ["sample_id", "label", "group", "status", "ranked", "scores", "top1", "top5"])
+def test_missing_column_is_named(column: str, tmp_path: Path) -> None:
+    written, predictions = content()
+    with pytest.raises(DataError, match=f"no column '{column}'"):
+        write_run(tmp_path, written, predictions.drop_columns([column]))
+
+
+def edited(predictions: pa.Table, column: str, values: list[Any]) -> pa.Table:
+    return predictions.set_column(predictions.column_names.index(column), column, pa.array(values))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("sample_id", ["s0", "s1", "s1", "s3"], "name a sample twice"),
+        ("status", ["ok", "ok", "fine", "failed"], "status 'fine'"),
+        ("status", ["ok", "failed", "ok", "ok"], "the failed rows are not the ones"),
+        ("top1", [1.0, 2.0, 0.0, None], r"'top1' has a value outside \[0, 1\]"),
+        ("top1", [1.0, None, 0.0, None], r"'top1' has a value outside \[0, 1\]"),
+        ("label", ["a", "b", "c", "d"], "column 'label' is not int32"),
+    ],
+)
+def test_wrong_predictions_are_refused(column: str, values: list[Any], message: str, tmp_path: Path) -> None:
+    written, predictions = content()
+    with pytest.raises(DataError, match=message):
+        write_run(tmp_path, written, edited(predictions, column, values))
+    with pytest.raises(DataError, match="have 3 rows, but 4 samples were asked"):
+        write_run(tmp_path, written, predictions.slice(0, 3))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_storing_a_finished_run_again_changes_nothing(tmp_path: Path) -> None:
+    written, predictions = content()
+    folder = write_run(tmp_path, written, predictions)
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+    later = changed(written, {"created": "2025-01-01T00:00:00+00:00", "name": written["name"], "run": written["run"]})
+    assert write_run(tmp_path, later, predictions) == folder
+    assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_another_run_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    written, predictions = content(name="one", run="1")
+    write_run(tmp_path, written, predictions)
+    with pytest.raises(DataError, match=r"holds another run \(1, not 2\)"):
+        write_run(tmp_path, {**written, "run": "2"}, predictions)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+DAMAGE = {
+    "run.json cut off": lambda folder: cut(folder / "run.json"),
+    "run.json is no record": lambda folder: (folder / "run.json").write_text("[1, 2]"),
+    "run.json lacks a key": lambda folder: (folder / "run.json").write_text('{"schema": 1, "name": "x"}'),
+    "schema of another version": lambda folder: (folder / "run.json").write_text('{"schema": 99}'),
+    "run.json missing": lambda folder: (folder / "run.json").unlink(),
+    "run.json is binary": lambda folder: (folder / "run.json").write_bytes(b"\xff\xfe\x00"),
+    "predictions missing": lambda folder: (folder / "predictions.parquet").unlink(),
+    "predictions cut off": lambda folder: cut(folder / "predictions.parquet"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_damaged_run_is_named_left_out_and_repaired(
+    damage: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, predictions = content(name="whole", run="1")
+    write_run(tmp_path, whole, predictions)
+    broken, _ = content(name="broken", run="2")
+    folder = write_run(tmp_path, broken, predictions)
+    damage(folder)
+    assert [found.name for found in find_runs(tmp_path)] == ["whole"]
+    said = capsys.readouterr().err
+    assert str(folder) in said
+    assert "run again" in said
+    assert "Traceback" not in said
+    with pytest.raises(DataError, match="broken"):
+        find_runs(tmp_path, strict=True)
+    assert finished_run(tmp_path, "broken", "2") is None
+    write_run(tmp_path, broken, predictions)  # what the next `trireme run` does
+    assert [found.name for found in find_runs(tmp_path, strict=True)] == ["broken", "whole"]
+
+
+def test_finished_run_is_the_one_of_this_hash(tmp_path: Path) -> None:
+    assert finished_run(tmp_path, "one", "1") is None
+    written, predictions = content(name="one", run="1")
+    write_run(tmp_path, written, predictions)
+    found = finished_run(tmp_path, "one", "1")
+    assert found is not None
+    assert found.run == "1"
+    assert finished_run(tmp_path, "one", "2") is None
+
+
+def test_changed_predictions_are_noticed_when_they_are_read(tmp_path: Path) -> None:
+    """Same size, other bytes: finding runs reads run.json alone and does not see it, reading predictions does."""
+    folder = store(tmp_path, [1, 0], [0, 1])
+    path = folder / "predictions.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    (found,) = find_runs(tmp_path, strict=True)
+    with pytest.raises(DataError, match="checksum"):
+        read_predictions(found)
+
+
+def test_predictions_with_another_number_of_rows_are_refused(tmp_path: Path) -> None:
+    folder = store(tmp_path, [1, 0], [0, 1])
+    text = (folder / "run.json").read_text()
+    edit = json.loads(text)
+    edit["samples"] |= {"asked": 3, "done": 3}
+    (folder / "run.json").write_text(json.dumps(edit))
+    with pytest.raises(DataError, match="has 2 rows, but 3 samples were asked"):
+        read_predictions(read_run(folder))
+
+
+def test_unknown_column_is_named(tmp_path: Path) -> None:
+    found = read_run(store(tmp_path, [1, 0], [0, 1]))
+    assert read_predictions(found, ["top1", "label"]).column_names == ["top1", "label"]
+    with pytest.raises(DataError, match="has no column 'reply'"):
+        read_predictions(found, ["reply"])
+
+
+def test_where_runs_are_looked_for(tmp_path: Path) -> None:
+    folder = store(tmp_path, [1, 0], [0, 1])
+    (tmp_path / "runs" / "notes.txt").write_text("not a run")
+    shutil.copytree(folder, tmp_path / "runs" / ".copy.abc.part")  # whole inside, yet unfinished by its name
+    for place in (tmp_path, tmp_path / "runs", folder):
+        assert [found.folder for found in find_runs(place, strict=True)] == [folder]
+    with pytest.raises(DataError, match="no results at"):
+        find_runs(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert find_runs(tmp_path / "empty") == []
+
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from synthetic import record, table
+from trireme.results.records import write_run
+n = 200_000
+predictions = table([i % 2 for i in range(n)], [i % 50 for i in range(n)])
+content = record(predictions, name="big", run="1")
+print("ready", flush=True)
+write_run(Path(sys.argv[1]), content, predictions)
+"""
+
+
+def test_killed_writer_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
+    """kill -9 as soon as the temporary folder shows; then the same writer again, which finishes."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path), str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("runs/.big.*.part")):
+            assert writer.poll() is None, "the writer ended before it could be killed"
+            assert time.monotonic() < deadline
+        os.kill(writer.pid, signal.SIGKILL)
+        assert writer.wait() == -signal.SIGKILL
+    assert list(tmp_path.glob("runs/.big.*.part")), (
+        "it was killed in the middle, so its temporary folder is still there"
+    )
+    assert find_runs(tmp_path, strict=True) == []
+    assert finished_run(tmp_path, "big", "1") is None
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (found,) = find_runs(tmp_path, strict=True)
+    assert read_predictions(found, ["top1"]).num_rows == 200_000
+
+
+def test_two_writers_of_one_run_agree(tmp_path: Path) -> None:
+    """Four processes store the same run at once: one folder remains, whole, and nobody fails."""
+    code = WRITER.replace("200_000", "500")
+    command = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
+    writers = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    (found,) = find_runs(tmp_path, strict=True)
+    assert read_predictions(found, ["top1"]).num_rows == 500
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["big"]
+
+
+def test_importing_results_imports_nothing_heavy() -> None:
+    heavy = "{'pandas', 'pyarrow', 'numpy', 'torch'}"
+    code = f"import sys, trireme.results; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_results_offers_its_names_lazily() -> None:
+    import trireme.results
+    from trireme.results.leaderboard import load
+
+    assert trireme.results.load is load
+    assert "pivot" in dir(trireme.results)
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        trireme.results.__getattr__("laod")

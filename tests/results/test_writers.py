@@ -1,0 +1,217 @@
+"""Every format from one small board whose cells are known."""
+
+from __future__ import annotations
+
+import io
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from trireme.errors import UsageError
+from trireme.results.leaderboard import COLUMNS, leaderboard, standings
+from trireme.results.tables import benchmark_tables, score_text
+from trireme.results.writers import FORMATS, render, write
+
+from .synthetic import store
+
+LABELS = [0, 1, 2, 3]
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> pd.DataFrame:
+    """knn 3 of 4 right (common 2/2, rare 1/2); my_knn 1 of 4 (common 1/2, rare 0/2), told nothing."""
+    store(tmp_path / "out", [1, 1, 1, 0], LABELS, run="aaaaaaaaaaaaaaaa")
+    told = {"training": "captions", "inference": "none"}
+    store(
+        tmp_path / "out",
+        [1, 0, 0, 0],
+        LABELS,
+        method__name="my_knn",
+        method__supervision=told,
+        memory=None,
+        run="bbbbbbbbbbbbbbbb",
+    )
+    return standings(tmp_path / "out")
+
+
+def test_csv_has_exactly_the_columns(board: pd.DataFrame) -> None:
+    """The first data row by hand: 3 of 4; four classes of one sample, so draws are Binomial(4, 3/4) / 4 -> 25 to 100."""
+    lines = render(board, "csv").splitlines()
+    assert lines[0] == "method,benchmark,subset,metric,score,ci_low,ci_high,n,encoder,memory,seeds,run"
+    assert lines[1] == "knn,world/all,all,top1,75.0000,25.0000,100.0000,4,lite,world/memory,0,aaaaaaaaaaaaaaaa"
+    assert lines[2] == "my_knn,world/all,all,top1,25.0000,0.0000,75.0000,4,lite,,0,bbbbbbbbbbbbbbbb"
+    assert len(lines) == 1 + 2 * 3 * 2
+
+
+def test_csv_quotes_seeds_and_reads_back(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        store(tmp_path, [1, 0, 1, 0], LABELS, seed=seed)
+    frame = leaderboard(tmp_path)
+    back = pd.read_csv(io.StringIO(render(frame, "csv")), dtype={"seeds": str})
+    assert list(back["seeds"].unique()) == ["0,1"]
+    assert back["score"].tolist() == frame["score"].round(4).tolist()
+
+
+def test_markdown_by_hand(board: pd.DataFrame) -> None:
+    text = render(board, "md")
+    lines = text.splitlines()
+    assert lines[0] == "### world/all: top1 in % [95 % interval], encoder lite"
+    assert len({len(line) for line in lines[2:6]}) == 1, "pipes are aligned"
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:6]]
+    assert cells[0] == [
+        "method",
+        "told in training",
+        "told at inference",
+        "memory",
+        "all (n = 4)",
+        "common (n = 2)",
+        "rare (n = 2)",
+        "seeds",
+    ]
+    assert [cell.endswith(":") for cell in cells[1]] == [False] * 4 + [True] * 3 + [False]
+    best = ["**75.0 [25.0, 100.0]**", "**100.0 [15.8, 100.0]**", "**50.0 [0.0, 100.0]**"]
+    assert cells[2] == ["knn", "none", "labels", "world/memory", *best, "0"]
+    assert cells[3][:4] == ["my_knn", "captions", "none", "-"]
+    assert cells[3][4] == "25.0 [0.0, 75.0]"
+
+
+def test_latex_is_escaped_and_booktabs(board: pd.DataFrame) -> None:
+    text = render(board, "latex")
+    assert r"my\_knn & captions & none & - & 25.0 [0.0, 75.0]" in text
+    assert r"\caption{world/all: top1 in \% [95 \% interval], encoder lite}" in text
+    assert r"\textbf{75.0 [25.0, 100.0]}" in text
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{llllrrrl}"):
+        assert text.count(rule) == 1
+    assert r"a\textbackslash{}b\_\&\%\$\#\{\}\textasciitilde{}\textasciicircum{}" in render(
+        board.replace("knn", r"a\b_&%$#{}~^"), "latex"
+    )
+
+
+class Page(HTMLParser):
+    """The cells of a page's table, and its open tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.open: list[str] = []
+        self.classes: dict[str, str] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.last = dict(attrs).get("class") or ""
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+            self.classes[data] = self.last
+
+
+def test_html_is_well_formed_escaped_and_self_contained(board: pd.DataFrame) -> None:
+    text = render(board.replace("my_knn", "<b>&knn"), "html")
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert [row[0] for row in page.rows] == ["method", "knn", "<b>&knn"]
+    assert page.rows[1][4] == "75.0 [25.0, 100.0]"
+    assert page.classes["75.0 [25.0, 100.0]"] == "score best"
+    assert page.classes["25.0 [0.0, 75.0]"] == "score"
+    assert "http" not in text
+
+
+def test_terminal_shows_every_cell(board: pd.DataFrame) -> None:
+    text = render(board)
+    for cell in ("world/all: top1 in %", "knn", "my_knn", "captions", "75.0 [25.0, 100.0]", "25.0 [0.0, 75.0]"):
+        assert cell in text
+    assert "\x1b" not in text, "no colour codes where stdout is not a terminal"
+
+
+def test_a_board_without_supervision_columns_still_prints(board: pd.DataFrame) -> None:
+    (table,) = benchmark_tables(board[list(COLUMNS)])
+    assert table.columns[:2] == ["method", "memory"]
+    assert [row[0] for row in table.rows] == ["knn", "my_knn"]
+
+
+def test_methods_that_stand_for_several_runs_show_their_run(tmp_path: Path) -> None:
+    for k, values in ((1, [1, 1, 1, 0]), (5, [1, 0, 0, 0])):
+        store(tmp_path, values, LABELS, method__config={"k": k}, run=str(k) * 16)
+    (table,) = benchmark_tables(standings(tmp_path))
+    assert [row[0] for row in table.rows] == ["knn (111111)", "knn (555555)"]
+
+
+def test_main_metric_is_the_first_of_the_benchmark(tmp_path: Path) -> None:
+    store(tmp_path, [1, 1, 1, 0], LABELS, metrics=["mean_per_class", "top1", "top5"])
+    (table,) = benchmark_tables(standings(tmp_path))
+    assert table.title.startswith("world/all: mean_per_class")
+
+
+def test_missing_scores_and_ties(tmp_path: Path) -> None:
+    """Only common samples: rare is null. Both methods have the same score, so both are best."""
+    for name in ("knn", "reco"):
+        store(tmp_path, [1, 0], [0, 2], method__name=name)
+    (table,) = benchmark_tables(standings(tmp_path))
+    assert [row[5] for row in table.rows] == ["-", "-"]
+    assert table.best == {(0, 3), (1, 3), (0, 4), (1, 4)}
+    assert score_text(61.26) == "61.3"
+    lines = render(standings(tmp_path), "csv").splitlines()
+    assert "knn,world/all,rare,top1,,,,0,lite,world/memory,0," in "\n".join(lines)
+
+
+def test_pivot_in_every_text_format(tmp_path: Path, board: pd.DataFrame) -> None:
+    store(tmp_path / "out", [1, 1, 1, 1], LABELS, benchmark__name="world/food", method__name="knn")
+    frame = standings(tmp_path / "out")
+    assert render(frame, "csv", by="benchmark").splitlines() == [
+        "method,memory,world/all,world/food,mean",
+        "knn,world/memory,75.0000,100.0000,87.5000",
+        "my_knn,,25.0000,,",
+    ]
+    assert render(frame, "md", by="benchmark").splitlines()[-1].split() == [
+        "|",
+        "my_knn",
+        "|",
+        "-",
+        "|",
+        "25.0",
+        "|",
+        "-",
+        "|",
+        "-",
+        "|",
+    ]
+    for format in ("terminal", "latex", "html"):
+        assert "87.5" in render(frame, format, by="benchmark")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "md", "tex", "html", "txt"])
+def test_files_are_written_by_suffix(suffix: str, board: pd.DataFrame, tmp_path: Path) -> None:
+    path = write(board, tmp_path / "deep" / f"board.{suffix}")
+    if suffix == "parquet":
+        pd.testing.assert_frame_equal(pd.read_parquet(path), board[list(COLUMNS)])
+    else:
+        assert path.read_text() == render(board, {"tex": "latex", "txt": "terminal"}.get(suffix, suffix))
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_wrong_formats_name_what_to_do(board: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'latex'"):
+        render(board, "latx")
+    with pytest.raises(UsageError, match=r"ends in \.parquet"):
+        render(board, "parquet")
+    with pytest.raises(UsageError, match="cannot tell the format"):
+        write(board, tmp_path / "board.doc")
+    assert set(FORMATS) == {"terminal", "csv", "parquet", "md", "latex", "html"}
+
+
+def test_output_is_stable(board: pd.DataFrame, tmp_path: Path) -> None:
+    again = standings(tmp_path / "out")
+    for format in ("terminal", "csv", "md", "latex", "html"):
+        assert render(board, format) == render(again, format)

@@ -1,0 +1,297 @@
+"""The command line. This file only declares the commands; what they do is imported when one is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trireme import __version__
+from trireme.errors import unknown_name
+from trireme.faults import describe
+from trireme.progress import say
+
+OUT_HELP = "Folder of the run records, as given to `trireme run out=`."
+
+
+def _group(text: str) -> typer.Typer:
+    return typer.Typer(
+        help=text,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _examples(*lines: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+app = _group("Trireme: RECO, REACT and RAR compared over one shared memory, on the same pictures.")
+data = _group("Bring the default world's pictures here.")
+memory = _group("Build, inspect and search memories.")
+train = _group("Train an encoder or a method's parts.")
+app.add_typer(data, name="data")
+app.add_typer(memory, name="memory")
+app.add_typer(train, name="train")
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(f"trireme {__version__}")
+        raise typer.Exit
+
+
+@app.command(
+    epilog=_examples(
+        "trireme run suite=world",
+        "trireme run method=knn,reco benchmark=world/food,world/animals seed=0,1,2",
+        "trireme run method=reco benchmark=world/all method.reco.k=16 encoder=lite memory=world memory.index=hnsw",
+        "trireme run method=zero_shot,knn benchmark=folder:photos/test memory=folder:photos/train",
+        "trireme run method=zero_shot benchmark=csv:cars.csv encoder=open_clip encoder.model=ViT-B-32",
+    )
+)
+def run(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", show_default=False)] = None,
+) -> None:
+    """Compare methods on benchmarks; finished runs are not computed again.
+
+    A run is method x benchmark x encoder x memory x seed; every combination asked for is computed.
+
+    \b
+    Keys:
+      suite=NAME             a named set of benchmarks and methods; the keys below replace its lists
+      method=NAME,...        see `trireme ls methods`; method.NAME.FIELD=VALUE changes one setting
+      benchmark=NAME,...     see `trireme ls benchmarks`; folder:PATH, csv:PATH, parquet:PATH are yours
+      encoder=NAME,...       lite by default; encoder.FIELD=VALUE changes one setting
+      memory=NAME,...        see `trireme ls memories`; folder:PATH, csv:PATH, parquet:PATH are yours; none
+      seed=N,...             0 by default
+      role=validation        score validation pictures instead of test pictures
+      out=FOLDER             where run records go (out)
+      device= dtype=         where and how the encoder computes (auto, float32)
+      batch_size= workers=   samples per stored batch, threads that read pictures; no result depends on them
+    """
+    from trireme.commands.run import run as command
+
+    _finish(command(arguments or []))
+
+
+@app.command(
+    epilog=_examples(
+        "trireme leaderboard",
+        "trireme leaderboard out/quickstart --format csv",
+        "trireme leaderboard --format md --save t.md",
+    )
+)
+def leaderboard(
+    folder: Annotated[Path, typer.Argument(help=OUT_HELP)] = Path("out"),
+    by: Annotated[
+        str | None, typer.Option(help="One table with these as columns: benchmark, subset, encoder or memory.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="terminal (default), csv, md, latex, html or parquet.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write to this file instead of printing; its suffix tells the format.")
+    ] = None,
+    role: Annotated[str, typer.Option(help="test, or validation for runs with role=validation.")] = "test",
+) -> None:
+    """Print the table of all finished runs."""
+    from trireme.commands.leaderboard import leaderboard as command
+
+    _finish(command(folder, by, format, save, role))
+
+
+@app.command(epilog=_examples("trireme compare reco zero_shot", "trireme compare reco knn --out out/quickstart"))
+def compare(
+    first: Annotated[str, typer.Argument(help="A method as the leaderboard names it.")],
+    second: Annotated[str, typer.Argument(help="Another method.")],
+    out: Annotated[Path, typer.Option(help=OUT_HELP)] = Path("out"),
+) -> None:
+    """Test the difference between two methods.
+
+    On the same samples, with a 95 % interval and a paired test.
+    """
+    from trireme.commands.compare import compare as command
+
+    _finish(command(first, second, out))
+
+
+@app.command(epilog=_examples("trireme ls methods", "trireme ls benchmarks"))
+def ls(
+    kind: Annotated[str, typer.Argument(help="methods, benchmarks, encoders, memories or suites.")] = "",
+) -> None:
+    """List names; all kinds where none is given."""
+    from trireme.commands.names import ls as command
+
+    _finish(command(kind))
+
+
+@app.command(epilog=_examples("trireme show reco", "trireme show world/food"))
+def show(name: Annotated[str, typer.Argument(help="Any name that `trireme ls` prints.")]) -> None:
+    """Print what a name stands for."""
+    from trireme.commands.names import show as command
+
+    _finish(command(name))
+
+
+@app.command(epilog=_examples("trireme doctor"))
+def doctor() -> None:
+    """Check this machine.
+
+    Packages, downloads, data, weights, disk space. Exits with 1 where something needed is missing.
+    """
+    from trireme.commands.doctor import doctor as command
+
+    _finish(command())
+
+
+@data.command("status", epilog=_examples("trireme data status"))
+def data_status() -> None:
+    """What of each prepared data set is on this machine."""
+    from trireme.commands.data import status as command
+
+    _finish(command())
+
+
+@data.command("prepare", epilog=_examples("trireme data prepare world", "trireme data prepare world --verify"))
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="The data set: world.")] = "world",
+    verify: Annotated[bool, typer.Option("--verify", help="Compare the checksum of every picture too.")] = False,
+) -> None:
+    """Fetch, verify and prepare a data set; goes on where an earlier call stopped."""
+    from trireme.commands.data import prepare as command
+
+    _finish(command(name))
+
+
+@memory.command(
+    "build", epilog=_examples("trireme memory build world", "trireme memory build folder:photos encoder=lite")
+)
+def memory_build(
+    name: Annotated[str, typer.Argument(help="A memory's name, or folder:PATH, csv:PATH, parquet:PATH.")],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", show_default=False)] = None,
+) -> None:
+    """Build a memory, or open it where it exists.
+
+    Takes encoder= encoder.FIELD= memory.FIELD= device= dtype= workers=.
+    """
+    from trireme.commands.memory import build as command
+
+    _finish(command(name, arguments or []))
+
+
+@memory.command("inspect", epilog=_examples("trireme memory inspect world"))
+def memory_inspect(
+    name: Annotated[str, typer.Argument(help="A memory's name, or the folder of a built one.")],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", show_default=False)] = None,
+) -> None:
+    """Print a memory's manifest and what it holds by source and label."""
+    from trireme.commands.memory import inspect as command
+
+    _finish(command(name, arguments or []))
+
+
+@memory.command(
+    "search",
+    epilog=_examples(
+        'trireme memory search "a red fruit"',
+        'trireme memory search "a red fruit" --side image',
+        "trireme memory search photo.png",
+    ),
+)
+def memory_search(
+    query: Annotated[str, typer.Argument(help="A text, or the path of a picture.")],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", show_default=False)] = None,
+    side: Annotated[str, typer.Option(help="Search pictures (image) or captions (text).")] = "image",
+    k: Annotated[int, typer.Option(min=1, help="How many pairs to show.")] = 5,
+) -> None:
+    """The pairs nearest to a text or a picture. Takes memory= (world) encoder= (lite) and their settings."""
+    from trireme.commands.memory import search as command
+
+    _finish(command(query, arguments or [], side, k))
+
+
+@train.command("lite", epilog=_examples("trireme train lite --out weights"))
+def train_lite(
+    out: Annotated[Path | None, typer.Option(help="Folder for the weights and the record of the run.")] = None,
+) -> None:
+    """Train the `lite` encoder on common classes and training-role art."""
+    from trireme.commands.train import lite as command
+
+    _finish(command(out))
+
+
+@train.command("reco", epilog=_examples("trireme train reco", "trireme train reco method.reco.k=16 seed=1"))
+def train_reco(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", show_default=False)] = None,
+) -> None:
+    """Train RECO's fusion and keep it; `trireme run method=reco` with the same settings finds it there."""
+    from trireme.commands.train import reco as command
+
+    _finish(command(arguments or []))
+
+
+def _finish(code: int) -> None:
+    if code:
+        raise typer.Exit(code)
+
+
+def _commands() -> dict[str, dict[str, None]]:
+    """Command -> its subcommands, from the declarations above."""
+
+    def named(group: typer.Typer) -> list[str]:
+        return [c.name or (c.callback.__name__ if c.callback else "") for c in group.registered_commands]
+
+    tree: dict[str, dict[str, None]] = {name: {} for name in named(app)}
+    for group in app.registered_groups:
+        assert group.name is not None
+        assert group.typer_instance is not None
+        tree[group.name] = dict.fromkeys(named(group.typer_instance))
+    return tree
+
+
+def _check_names(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments, with --help added to a group that lacks its command.
+
+    Raises:
+        UsageError: an unknown command; names the nearest.
+    """
+    tree = _commands()
+    if not arguments:
+        return ["--help"]
+    if arguments[0].startswith("-"):
+        return arguments
+    if arguments[0] not in tree:
+        raise unknown_name("command", arguments[0], tree)
+    inner = tree[arguments[0]]
+    if inner and len(arguments) > 1 and not arguments[1].startswith("-") and arguments[1] not in inner:
+        raise unknown_name(f"{arguments[0]} command", arguments[1], inner)
+    return [*arguments, "--help"] if inner and len(arguments) == 1 else arguments
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong request, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = os.environ.get("TRIREME_DEBUG", "") not in ("", "0") or "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        code = app(_check_names(given), prog_name="trireme", standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone; nothing left to say
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        line, code = describe(error)
+        say(f"error: {line}")
+    if code == 130:
+        say("interrupted; run the same command again to go on")
+    return code if isinstance(code, int) else 0

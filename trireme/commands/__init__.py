@@ -1,0 +1,1 @@
+"""What each command of the command line does. Modules here are imported when their command is called."""

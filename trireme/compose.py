@@ -1,0 +1,150 @@
+"""From named configs and overrides to typed configurations: a component's `Config` dataclass is the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, get_type_hints
+
+from trireme import config
+from trireme.errors import TriremeError, UsageError, unknown_name
+from trireme.registry import ENCODERS, METHODS, Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A named part with its resolved configuration.
+
+    Attributes:
+        label: the name shown in tables; `reco(k=16)` where the command line changed something.
+        target: its registry name (methods, encoders) or pair set (memories).
+        config: an instance of the schema.
+    """
+
+    kind: str
+    name: str
+    label: str
+    target: str
+    schema: type[Any]
+    config: Any
+
+    def resolved(self) -> dict[str, Any]:
+        """The configuration as plain JSON-able values."""
+        plain: dict[str, Any] = asdict(self.config)
+        return plain
+
+
+def method(name: str, overrides: Mapping[str, Any]) -> tuple[Component, Any]:
+    """The method's component and its class."""
+    return _with_class(METHODS, "method", name, overrides, {})
+
+
+def encoder(name: str, overrides: Mapping[str, Any], device: str | None, dtype: str | None) -> tuple[Component, Any]:
+    """The encoder's component and its class; `device` and `dtype` apply where its config has such fields."""
+    return _with_class(ENCODERS, "encoder", name, overrides, {"device": device, "dtype": dtype})
+
+
+def _with_class(
+    registry: Registry, kind: str, name: str, overrides: Mapping[str, Any], general: Mapping[str, Any]
+) -> tuple[Component, Any]:
+    found = config.find(kind, name)
+    cls = registry.load(found.target)
+    schema = getattr(cls, "Config", None)
+    if not is_dataclass(schema) or not isinstance(schema, type):
+        raise TriremeError(f"{kind} '{found.target}' has no `Config` dataclass")
+    known = {field.name for field in fields(schema)}
+    extra = {key: value for key, value in general.items() if value is not None and key in known}
+    return resolve(found, schema, {**extra, **overrides}), cls
+
+
+def resolve(found: config.Named, schema: type[Any], overrides: Mapping[str, Any]) -> Component:
+    """Check a named config and its overrides against a schema.
+
+    Args:
+        overrides: dotted key -> value; text is read as YAML: `3`, `1e-4`, `null` and `[a, b]` mean what they look like.
+
+    Raises:
+        UsageError: an unknown key (the nearest one is named) or a value of the wrong type, in one line.
+    """
+    from omegaconf import OmegaConf
+
+    where = f"{found.kind}.{found.name}" if found.kind == "method" else found.kind
+    base = _checked(_writable(schema), found.fields, schema, str(found.path))
+    typed = {key: _parsed(value) for key, value in overrides.items()}
+    changed = _checked(base, typed, schema, where)
+    plain, before = OmegaConf.to_container(changed), OmegaConf.to_container(base)
+    differing = [key for key in sorted(typed) if _at(plain, key) != _at(before, key)]
+    shown = ", ".join(f"{key}={_brief(_at(plain, key))}" for key in differing if key not in ("device", "workers"))
+    label = f"{found.name}({shown})" if shown else found.name
+    return Component(found.kind, found.name, label, found.target, schema, OmegaConf.to_object(changed))
+
+
+def _writable(schema: type[Any]) -> Any:
+    """The schema with its defaults; a frozen dataclass inside it is read-only to OmegaConf until told otherwise."""
+    from omegaconf import DictConfig, OmegaConf
+
+    base = OmegaConf.structured(schema)
+    waiting = [base]
+    while waiting:
+        node = waiting.pop()
+        OmegaConf.set_readonly(node, None)
+        waiting += [child for child in (node._get_node(key) for key in node) if isinstance(child, DictConfig)]
+    return base
+
+
+def _parsed(value: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.from_dotlist([f"value={value}"]).value if isinstance(value, str) else value
+
+
+def _checked(base: Any, values: Mapping[str, Any], schema: type[Any], where: str) -> Any:
+    """A copy of the structured config `base` with `values` merged in; `where` opens the error line.
+
+    A nested configuration takes a bare word for its `kind`: `index=hnsw` is `index.kind=hnsw`.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    known = list(_keys(schema))
+    current = OmegaConf.merge(base)
+    for key, value in values.items():
+        if key not in known:
+            raise UsageError(f"{where}: {unknown_name('config key', key, known)}")
+        shorthand = isinstance(value, str) and is_dataclass(_type_at(schema, key))
+        update = {"kind": value} if shorthand else value
+        if isinstance(update, Mapping):
+            for part in (f"{key}.{inner}" for inner in update):
+                if part not in known:
+                    raise UsageError(f"{where}: {unknown_name('config key', part, known)}")
+        try:
+            OmegaConf.update(current, key, update, merge=True)
+        except OmegaConfBaseException as error:
+            raise UsageError(f"{where}: {key}={_brief(value)}: {str(error).splitlines()[0]}") from error
+    return current
+
+
+def _keys(schema: type[Any], prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a schema, nested dataclasses included."""
+    hints = get_type_hints(schema)
+    for field in fields(schema):
+        yield f"{prefix}{field.name}"
+        if is_dataclass(hints[field.name]):
+            yield from _keys(hints[field.name], f"{prefix}{field.name}.")
+
+
+def _type_at(schema: type[Any], key: str) -> Any:
+    kind: Any = schema
+    for part in key.split("."):
+        kind = get_type_hints(kind)[part]
+    return kind
+
+
+def _at(container: Any, key: str) -> Any:
+    for part in key.split("."):
+        container = container[part]
+    return container
+
+
+def _brief(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,134 @@
+"""YAML configs, found by name: the package's own folder, then `configs/` of the working folder and $TRIREME_CONFIGS.
+
+Kinds: encoder, memory, method, suite. A file `configs/method/reco/mean.yaml` is the method `reco/mean`. A method or an
+encoder that is registered but has no file is found too, with its default configuration. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from trireme.errors import UsageError, unknown_name
+from trireme.registry import ENCODERS, METHODS, PAIR_SETS
+
+KINDS = ("encoder", "memory", "method", "suite")
+_REGISTRIES = {"method": METHODS, "encoder": ENCODERS}
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A named config before its schema is known.
+
+    Attributes:
+        target: registry name of what it configures (methods, encoders), the pair set (memories), "" for a suite.
+        fields: its own settings, less `description` and the target.
+        path: the file, None where a registered name or a pair set stands for itself.
+    """
+
+    kind: str
+    name: str
+    target: str
+    description: str
+    fields: Mapping[str, Any]
+    path: Path | None
+
+
+def builtin_folder() -> Path:
+    """The package's own configs."""
+    import trireme.configs
+
+    return Path(trireme.configs.__path__[0]).resolve()
+
+
+def user_folders() -> list[Path]:
+    """Folders whose files add names: $TRIREME_CONFIGS (several by the system's path separator), then ./configs.
+
+    A `configs` folder that is a Python package is a checkout of Trireme, not a user's folder; it is left out.
+    """
+    chosen = [Path(part).expanduser() for part in os.environ.get("TRIREME_CONFIGS", "").split(os.pathsep) if part]
+    for folder in chosen:
+        if not folder.is_dir():
+            raise UsageError(f"$TRIREME_CONFIGS names {folder}, which is not a folder")
+    working = Path("configs")
+    if working.is_dir() and not (working / "__init__.py").exists():
+        chosen.append(working)
+    return list(dict.fromkeys(folder.resolve() for folder in chosen))
+
+
+def config_files(kind: str) -> dict[str, Path]:
+    """Name -> file, for every config of a kind.
+
+    Raises:
+        UsageError: two files give one name.
+    """
+    found: dict[str, Path] = {}
+    for folder in (builtin_folder(), *user_folders()):
+        root = folder / kind
+        for path in sorted(root.rglob("*.yaml")):
+            name = path.relative_to(root).with_suffix("").as_posix()
+            if name in found:
+                raise UsageError(f"{kind} config '{name}' exists twice, {found[name]} and {path}; rename one")
+            found[name] = path
+    return found
+
+
+def names(kind: str) -> list[str]:
+    """Every name that `trireme run` takes for a kind, sorted."""
+    registered = _REGISTRIES[kind].names() if kind in _REGISTRIES else []
+    return sorted({*config_files(kind), *registered})
+
+
+@cache
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if value is None:
+        value = {}
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise UsageError(f"{path} must hold `key: value` lines")
+    return value
+
+
+def find(kind: str, name: str) -> Named:
+    """Look a name up.
+
+    Raises:
+        UsageError: unknown, with the nearest name; or a file that lacks what its kind needs.
+    """
+    files = config_files(kind)
+    if name in files:
+        return _from_file(kind, name, files[name])
+    if kind in _REGISTRIES and name in _REGISTRIES[kind]:
+        return Named(kind, name, name, "registered by another distribution, default configuration", {}, None)
+    if kind == "memory" and name in PAIR_SETS:
+        return Named(kind, name, name, "the pair set of this name", {}, None)
+    known = set(names(kind))
+    if kind == "memory":
+        known |= {*PAIR_SETS.names(), *(f"{prefix}PATH" for prefix in PAIR_SETS.prefixes)}
+    raise unknown_name(kind, name, known)
+
+
+def _from_file(kind: str, name: str, path: Path) -> Named:
+    fields = dict(_read(path))
+    description = str(fields.pop("description", ""))
+    if kind == "suite":
+        return Named(kind, name, "", description, fields, path)
+    key = "pairs" if kind == "memory" else kind
+    target = fields.pop(key, None)
+    if not isinstance(target, str):
+        raise UsageError(f"{path} needs a line `{key}: NAME`")
+    registry = PAIR_SETS if kind == "memory" else _REGISTRIES[kind]
+    try:
+        registry.target(target)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return Named(kind, name, target, description, fields, path)

@@ -1,0 +1,83 @@
+"""Predictions of a run that is not finished: each batch is a file, whole or absent, so a killed run goes on there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trireme.errors import TriremeError
+from trireme.files import atomic_file
+from trireme.progress import say
+from trireme.types import Predictions, Sample
+
+RESERVED = ("sample_id", "label", "group", "status", "ranked", "scores")
+
+
+class Partial:
+    """The stored batches of one run, below `<out>/.partial/<hash of the run>`."""
+
+    def __init__(self, out: Path, run: str) -> None:
+        self.folder = out / ".partial" / run
+
+    def load(self) -> pa.Table | None:
+        """What earlier processes predicted, one row a sample; a file that cannot be read is dropped."""
+        tables = []
+        for path in sorted(self.folder.glob("*.parquet")):
+            try:
+                tables.append(pq.read_table(path))
+            except (pa.ArrowException, OSError) as error:
+                say(f"warning: {path} is damaged and will be computed again ({' '.join(str(error).split())[:120]})")
+                path.unlink()
+        return merge(tables)
+
+    def add(self, table: pa.Table) -> None:
+        """Store one batch under its first sample's number in order of arrival."""
+        taken = sum(1 for _ in self.folder.glob("*.parquet")) if self.folder.is_dir() else 0
+        path = next(p for n in range(taken, taken + 1_000_000) if not (p := self.folder / f"{n:06}.parquet").exists())
+        with atomic_file(path) as part:
+            pq.write_table(table, part)
+
+    def remove(self) -> None:
+        """Forget the batches: their run is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def merge(tables: Sequence[pa.Table]) -> pa.Table | None:
+    """Batches as one table, each sample once; a column that is empty in one takes the type it has in another."""
+    if not tables:
+        return None
+    table = pa.concat_tables(tables, promote_options="permissive")
+    ids = table["sample_id"].to_pylist()
+    first = {sample: position for position, sample in reversed(list(enumerate(ids)))}
+    return table if len(first) == len(ids) else table.take(sorted(first.values()))
+
+
+def as_table(samples: Sequence[Sample], predictions: Predictions, method: str) -> pa.Table:
+    """A batch of predictions as a table: sample_id, ranked, scores and the method's extras.
+
+    Raises:
+        TriremeError: the method answered for another number of samples, or an extra has a reserved name.
+    """
+    n = len(samples)
+    if len(predictions.ranked) != n or predictions.ranked.shape != predictions.scores.shape:
+        shapes = f"ranked {predictions.ranked.shape}, scores {predictions.scores.shape}"
+        raise TriremeError(f"method '{method}' was asked for {n} samples and answered with {shapes}")
+    found = predictions.ranked >= 0
+    columns = {
+        "sample_id": pa.array([sample.id for sample in samples], pa.string()),
+        "ranked": pa.array([row[ok] for row, ok in zip(predictions.ranked, found, strict=True)], pa.list_(pa.int32())),
+        "scores": pa.array(
+            [row[ok] for row, ok in zip(predictions.scores, found, strict=True)], pa.list_(pa.float32())
+        ),
+    }
+    for name, values in predictions.extras.items():
+        if name in RESERVED or len(values) != n:
+            raise TriremeError(
+                f"method '{method}': the extra '{name}' has a reserved name, or {len(values)} values for {n}"
+            )
+        columns[name] = pa.array(values)
+    return pa.table(columns)

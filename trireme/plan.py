@@ -1,0 +1,169 @@
+"""The runs of a comparison, each with the hash of everything that can change its scores. No model is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trireme import compose
+from trireme.errors import TriremeError, UsageError
+from trireme.files import fingerprint
+from trireme.progress import say
+from trireme.registry import PAIR_SETS
+from trireme.request import Request
+from trireme.types import Role
+from trireme.workbench import Workbench
+
+_WITHOUT_EFFECT = ("device", "workers")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell of the comparison: method x benchmark x encoder x memory x seed.
+
+    Attributes:
+        hash: of everything that can change a score, and of nothing else.
+        name: the folder of its record; the hash is its last part.
+        training_sets: pair sets that the method's configuration names.
+        validation: the benchmark whose VALIDATION role the method may select on, None where there is none.
+    """
+
+    method: compose.Component
+    method_class: Any = field(repr=False)
+    benchmark: str
+    encoder: str
+    memory: str | None
+    seed: int
+    role: Role
+    training_sets: tuple[str, ...]
+    validation: str | None
+    hash: str
+    name: str
+
+    def __str__(self) -> str:
+        seed = f" seed {self.seed}" if self.seed else ""
+        return f"{self.method.label} on {self.benchmark}, {self.encoder}, memory {self.memory or 'none'}{seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A run that could not be computed, and why in one line."""
+
+    what: str
+    reason: str
+
+
+def make_plan(request: Request, bench: Workbench) -> tuple[list[Run], list[Failure]]:
+    """Every run asked for, in an order that shares work, and the ones whose inputs cannot be read.
+
+    Raises:
+        UsageError: the request is wrong as a whole: an unknown key, a memory missing for a method that needs one.
+        TriremeError: no run can be planned, all for one reason.
+    """
+    methods = [compose.method(name, request.overrides.get(("method", name), {})) for name in request.methods]
+    benchmarks = list(dict.fromkeys(_benchmark_for_role(bench, name, request.role) for name in request.benchmarks))
+    runs: dict[str, Run] = {}
+    failures: list[Failure] = []
+    for encoder, benchmark, memory in _settings(request, benchmarks):
+        for component, cls in methods:
+            for seed in request.seeds:
+                try:
+                    run = _plan_run(bench, component, cls, benchmark, encoder, memory, seed, request.role)
+                except UsageError:
+                    raise
+                except TriremeError as error:
+                    failures.append(Failure(f"{component.label} on {benchmark}, {encoder}", str(error)))
+                    continue
+                if run is not None:
+                    runs.setdefault(run.hash, run)
+    if not runs and failures and len({failure.reason for failure in failures}) == 1:
+        raise TriremeError(failures[0].reason)
+    if not runs and not failures:
+        raise UsageError("none of these methods can do these benchmarks; see `trireme ls methods`")
+    return list(runs.values()), failures
+
+
+def _settings(request: Request, benchmarks: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
+    for encoder in request.encoders:
+        for benchmark in benchmarks:
+            for memory in request.memories or (default_memory(benchmark),):
+                yield encoder, benchmark, None if memory == "none" else memory
+
+
+def default_memory(benchmark: str) -> str | None:
+    """The memory of a benchmark where the command line names none: the world has its own, your pictures do not."""
+    if benchmark == "world/tiny":
+        return "world/tiny"
+    return "world" if benchmark.startswith("world/") else None
+
+
+def _benchmark_for_role(bench: Workbench, name: str, role: Role) -> str:
+    """For the VALIDATION role: the benchmark that holds the validation pictures of this one."""
+    if role is Role.TEST:
+        return name
+    return bench.benchmark(name).validation or name
+
+
+def _plan_run(
+    bench: Workbench,
+    component: compose.Component,
+    cls: Any,
+    benchmark: str,
+    encoder: str,
+    memory: str | None,
+    seed: int,
+    role: Role,
+) -> Run | None:
+    opened = bench.benchmark(benchmark)
+    if opened.task not in cls.tasks:
+        say(f"left out: {component.label} does no {opened.task} benchmark, which {benchmark} is")
+        return None
+    method = cls(component.config)
+    part = bench.encoder(encoder)
+    if not method.needs_memory:
+        memory = None
+    elif memory is None:
+        raise UsageError(
+            f"method '{component.label}' needs a memory for {benchmark}; add memory=NAME or memory=folder:PATH "
+            "(see `trireme ls memories`)"
+        )
+    training = training_sets(component.resolved())
+    parts = {
+        "method": {"registry": component.target, "version": getattr(cls, "version", 1), "config": effective(component)},
+        "benchmark": opened.fingerprint(role),
+        "role": str(role),
+        "encoder": part.encoder.fingerprint,
+        "memory": None if memory is None else bench.memory_fingerprint(memory, encoder, benchmark),
+        "seed": seed,
+        "training": [bench.pair_set(name).fingerprint for name in training],
+        "validation": bench.validation_fingerprint(benchmark) if opened.validation else None,
+    }
+    run = fingerprint(parts)
+    name = "--".join(map(_slug, (component.label, benchmark, part.encoder.name, str(seed)))) + f"--{run}"
+    return Run(component, cls, benchmark, encoder, memory, seed, role, training, opened.validation, run, name)
+
+
+def effective(component: compose.Component) -> Mapping[str, Any]:
+    """The settings that can change a score."""
+    return {key: value for key, value in component.resolved().items() if key not in _WITHOUT_EFFECT}
+
+
+def training_sets(resolved: Mapping[str, Any]) -> tuple[str, ...]:
+    """The pair sets that a configuration names, in any of its fields: what the method may train on."""
+    found: list[str] = []
+    for value in resolved.values():
+        if isinstance(value, Mapping):
+            found += training_sets(value)
+        elif isinstance(value, str):
+            found += [value] if value in PAIR_SETS else []
+        elif isinstance(value, list | tuple):
+            found += [item for item in value if isinstance(item, str) and item in PAIR_SETS]
+    return tuple(dict.fromkeys(found))
+
+
+def _slug(text: str) -> str:
+    """Text as part of a folder name."""
+    short = re.sub(r"[^A-Za-z0-9_.,+=@-]+", "-", text).strip("-.") or "x"
+    return short if len(short) <= 40 else f"{short[:31]}-{fingerprint(text)[:8]}"

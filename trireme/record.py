@@ -1,0 +1,106 @@
+"""What a run record says beside its scores: every input with its fingerprint, and how the run was computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from trireme import environment
+from trireme.methods.base import Context, Method
+from trireme.plan import Run, effective
+from trireme.results.schema import SCHEMA
+from trireme.types import Role
+from trireme.workbench import Readable, Workbench
+
+
+def assemble(
+    run: Run,
+    bench: Workbench,
+    context: Context,
+    method: Method,
+    readable: Readable,
+    seconds: Mapping[str, float],
+    predicted: int,
+) -> dict[str, Any]:
+    """Everything of `trireme.results.schema` but the scores and the command line.
+
+    Args:
+        seconds: by phase; `predict` gives the rate.
+        predicted: samples that this process predicted.
+    """
+    benchmark = bench.benchmark(run.benchmark)
+    supervision = method.supervision
+    spent = seconds.get("predict", 0.0)
+    return {
+        "schema": SCHEMA,
+        "name": run.name,
+        "run": run.hash,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "method": {
+            "name": run.method.label,
+            "registry": run.method.target,
+            "config": dict(effective(run.method)),
+            "supervision": {"training": supervision.training, "inference": supervision.inference},
+            "facts": method.facts(),
+        },
+        "benchmark": {
+            "name": benchmark.name,
+            "version": benchmark.version,
+            "fingerprint": benchmark.fingerprint(run.role),
+            "role": str(run.role),
+            "task": str(benchmark.task),
+            "subsets": {name: None if held is None else list(held) for name, held in benchmark.subsets.items()},
+            "classes": len(benchmark.class_ids),
+        },
+        "encoder": {
+            "name": context.encoder.name,
+            "fingerprint": context.encoder.fingerprint,
+            "config": bench.encoder(run.encoder).component.resolved(),
+        },
+        "memory": _memory(run, bench, context),
+        "seed": run.seed,
+        "training": [bench.pair_set_facts(name) for name in run.training_sets],
+        "validation": _validation(run, bench),
+        "samples": {
+            "asked": len(readable.asked),
+            "done": len(readable.samples),
+            "failed": len(readable.failures),
+            "failures": [{"id": sample, "reason": reason} for sample, reason in readable.failures.items()],
+        },
+        "metrics": list(benchmark.metrics),
+        "seconds": dict(seconds),
+        "peak_memory_mib": round(environment.peak_memory_mib(), 1),
+        "images_per_second": round(predicted / spent, 1) if predicted and spent else None,
+        "versions": environment.versions(),
+        "git": environment.git_state(),
+        "machine": environment.machine(),
+    }
+
+
+def _memory(run: Run, bench: Workbench, context: Context) -> dict[str, Any] | None:
+    if run.memory is None or context.memory is None:
+        return None
+    memory = context.memory
+    config = bench.memory_component(run.memory)
+    return {
+        "name": config.label,
+        "fingerprint": memory.fingerprint,
+        "size": len(memory),
+        "index": config.resolved()["index"],
+        "manifest": dict(memory.manifest),
+    }
+
+
+def _validation(run: Run, bench: Workbench) -> dict[str, Any] | None:
+    """What the method could select on; what it did select is among its facts."""
+    if run.validation is None:
+        return None
+    kept = bench.readable(run.validation, Role.VALIDATION, run.encoder)
+    return {
+        "name": run.validation,
+        "fingerprint": bench.validation_fingerprint(run.benchmark),
+        "asked": len(kept.asked),
+        "done": len(kept.samples),
+        "failures": [{"id": sample, "reason": reason} for sample, reason in kept.failures.items()],
+    }

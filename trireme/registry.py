@@ -1,0 +1,157 @@
+"""Names of methods, benchmarks, pair sets, encoders and rankers, and where each lives.
+
+A registry holds "module:attribute" strings, so listing it imports nothing heavy. Other distributions add names by entry
+points; a name that two parties claim is an error, never a silent replacement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from trireme.errors import TriremeError, UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from trireme.types import Benchmark, PairSet
+
+_WORLD = "trireme.benchmarks.world"
+_CUSTOM = "trireme.benchmarks.custom"
+_GROUPS = ("activities", "animals", "faces", "food", "objects", "people", "symbols", "travel")
+_WORLD_BENCHMARKS = ("all", *_GROUPS, "validation", "tiny", "tiny-validation")
+_WORLD_PAIRS = ("memory", "train", "train-common", "train-fresh", "tiny-memory", "tiny-train")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The names of one kind of component.
+
+    Attributes:
+        kind: what an entry is, singular, as error messages say it.
+        group: entry-point group where other distributions add names.
+        builtin: name -> "module:attribute".
+        prefixes: "folder:" and the like -> target that opens any name which starts so.
+    """
+
+    kind: str
+    group: str
+    builtin: Mapping[str, str]
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+
+    def targets(self) -> dict[str, str]:
+        """Every name with its target, built-in ones first.
+
+        Raises:
+            UsageError: two parties claim one name.
+        """
+        found = dict(self.builtin)
+        owners = dict.fromkeys(found, "trireme itself")
+        for entry in _entries(self.group):
+            owner = entry.dist.name if entry.dist is not None else entry.value
+            if entry.name in found or any(entry.name.startswith(prefix) for prefix in self.prefixes):
+                first = owners.get(entry.name, "trireme itself")
+                raise UsageError(
+                    f"{self.kind} '{entry.name}' is registered by {first} and by {owner}; rename or uninstall one"
+                )
+            found[entry.name], owners[entry.name] = entry.value, owner
+        return found
+
+    def names(self) -> list[str]:
+        """Every registered name, sorted; nothing is imported."""
+        return sorted(self.targets())
+
+    def __contains__(self, name: str) -> bool:
+        return self._prefix(name) is not None or name in self.targets()
+
+    def _prefix(self, name: str) -> str | None:
+        return next((p for p in self.prefixes if name.startswith(p) and len(name) > len(p)), None)
+
+    def target(self, name: str) -> str:
+        """The "module:attribute" behind a name.
+
+        Raises:
+            UsageError: nobody registered it; the message names the nearest one.
+        """
+        prefix = self._prefix(name)
+        if prefix is not None:
+            return self.prefixes[prefix]
+        targets = self.targets()
+        if name not in targets:
+            raise unknown_name(self.kind, name, [*targets, *(f"{p}PATH" for p in self.prefixes)])
+        return targets[name]
+
+    def load(self, name: str) -> Any:
+        """Import the object behind a name.
+
+        Raises:
+            UsageError: unknown name.
+            TriremeError: its module or attribute cannot be imported.
+        """
+        target = self.target(name)
+        module, _, attribute = target.partition(":")
+        try:
+            found: Any = import_module(module)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError) as error:
+            raise TriremeError(f"{self.kind} '{name}' cannot be imported from {target}: {error}") from error
+        return found
+
+
+@cache
+def _entries(group: str) -> tuple[EntryPoint, ...]:
+    return tuple(sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)))
+
+
+METHODS = Registry(
+    "method",
+    "trireme.methods",
+    {
+        "zero_shot": "trireme.methods.zero_shot:ZeroShot",
+        "knn": "trireme.methods.knn:Knn",
+        "reco": "trireme.methods.reco:Reco",
+    },
+)
+
+BENCHMARKS = Registry(
+    "benchmark",
+    "trireme.benchmarks",
+    {f"world/{name}": f"{_WORLD}:open_benchmark" for name in _WORLD_BENCHMARKS},
+    dict.fromkeys(("folder:", "csv:", "parquet:"), f"{_CUSTOM}:open_benchmark"),
+)
+
+PAIR_SETS = Registry(
+    "pair set",
+    "trireme.pairs",
+    {f"world/{name}": f"{_WORLD}:open_pairs" for name in _WORLD_PAIRS},
+    dict.fromkeys(("folder:", "csv:", "parquet:"), f"{_CUSTOM}:open_pairs"),
+)
+
+ENCODERS = Registry(
+    "encoder",
+    "trireme.encoders",
+    {
+        "lite": "trireme.retrieval.encoders.lite:LiteEncoder",
+        "open_clip": "trireme.retrieval.encoders.openclip:OpenClipEncoder",
+        "transformers": "trireme.retrieval.encoders.hf:TransformersEncoder",
+    },
+)
+
+RANKERS = Registry("ranker", "trireme.rankers", {})
+
+REGISTRIES = (METHODS, BENCHMARKS, PAIR_SETS, ENCODERS, RANKERS)
+
+
+def open_benchmark(name: str, **options: Any) -> Benchmark:
+    """Open a benchmark by its registered name or by `folder:PATH`, `csv:PATH`, `parquet:PATH`."""
+    benchmark: Benchmark = BENCHMARKS.load(name)(name, **options)
+    return benchmark
+
+
+def open_pairs(name: str, **options: Any) -> PairSet:
+    """Open a pair set by its registered name or by `folder:PATH`, `csv:PATH`, `parquet:PATH`."""
+    pairs: PairSet = PAIR_SETS.load(name)(name, **options)
+    return pairs

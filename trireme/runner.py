@@ -1,0 +1,206 @@
+"""Running a comparison: each run resumes where a killed one stopped, and a finished one is not computed again."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from trireme import environment
+from trireme.errors import TriremeError
+from trireme.faults import describe
+from trireme.files import locked
+from trireme.methods.base import Context, Method, Validation
+from trireme.partial import Partial, as_table, merge
+from trireme.plan import Failure, Run, make_plan
+from trireme.progress import progress, say
+from trireme.record import assemble
+from trireme.request import Request
+from trireme.results.records import RunRecord, read_run, write_run
+from trireme.results.statistics import score_rows
+from trireme.scoring import scored_table
+from trireme.types import Benchmark, PairSet, Role
+from trireme.workbench import Readable, Workbench
+
+
+@dataclass
+class Outcome:
+    """What became of a plan."""
+
+    computed: int = 0
+    found: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    forwards: int = 0
+
+
+class Phases:
+    """Seconds by phase of a run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 4)
+
+
+def run_plan(request: Request, command: Sequence[str]) -> Outcome:
+    """Compute every run asked for that is not finished. A run that fails does not stop the others.
+
+    Args:
+        command: the command line, for the records.
+
+    Raises:
+        TriremeError: nothing can be planned at all.
+    """
+    bench = Workbench(request)
+    runs, failures = make_plan(request, bench)
+    outcome = Outcome(failures=list(failures))
+    waiting = []
+    for run in runs:
+        if find_finished(request, run) is None:
+            waiting.append(run)
+        else:
+            outcome.found += 1
+    for position, run in enumerate(waiting, 1):
+        say(f"[{position}/{len(waiting)}] {run}")
+        try:
+            execute(run, bench, command)
+            outcome.computed += 1
+        except Exception as error:
+            reason, _ = describe(error)
+            outcome.failures.append(Failure(str(run), reason))
+            say(f"failed: {reason}")
+    outcome.forwards = bench.forwards
+    return outcome
+
+
+def fit_plan(request: Request) -> Iterator[tuple[Run, dict[str, Any]]]:
+    """Fit every method asked for, predict nothing; the facts of each.
+
+    Raises:
+        TriremeError: one of them cannot be planned or fitted.
+    """
+    bench = Workbench(request)
+    runs, failures = make_plan(request, bench)
+    if failures:
+        raise TriremeError(failures[0].reason)
+    for run in runs:
+        method: Method = run.method_class(run.method.config)
+        method.fit(_context(run, bench, bench.benchmark(run.benchmark), Phases()))
+        yield run, method.facts()
+
+
+def find_finished(request: Request, run: Run) -> RunRecord | None:
+    """The record of this run, whatever its method was called when it was computed. A damaged one is named."""
+    for folder in sorted((request.out / "runs").glob(f"*--{run.hash}")):
+        if folder.name.startswith("."):
+            continue
+        try:
+            record = read_run(folder)
+        except TriremeError as error:
+            say(f"warning: {error}")
+            continue
+        if record.run == run.hash:
+            return record
+    return None
+
+
+def execute(run: Run, bench: Workbench, command: Sequence[str]) -> None:
+    """Compute one run and store its record; another process that computes the same run is waited for.
+
+    Raises:
+        TriremeError: it cannot be computed; nothing that looks finished is left.
+    """
+    request = bench.request
+    partial = Partial(request.out, run.hash)
+    with locked(partial.folder):
+        if find_finished(request, run) is not None:
+            return
+        environment.reset_peak_memory()
+        phases = Phases()
+        benchmark = bench.benchmark(run.benchmark)
+        with phases("encode"):
+            readable = bench.readable(run.benchmark, run.role, run.encoder)
+        context = _context(run, bench, benchmark, phases)
+        method: Method = run.method_class(run.method.config)
+        with phases("fit"):
+            method.fit(context)
+        table, predicted = _predict(run, method, readable, partial, request.batch_size, phases)
+        with phases("score"):
+            predictions = scored_table(benchmark, readable, table)
+            scores = score_rows(predictions, benchmark.subsets, benchmark.metrics)
+        record = assemble(run, bench, context, method, readable, phases.seconds, predicted)
+        record |= {"scores": scores, "command": shlex.join(command)}
+        write_run(request.out, record, predictions)
+        partial.remove()
+
+
+def _context(run: Run, bench: Workbench, benchmark: Benchmark, phases: Phases) -> Context:
+    part = bench.encoder(run.encoder)
+    memory = None
+    if run.memory is not None:
+        with phases("memory"):
+            memory = bench.memory(run.memory, run.encoder, run.benchmark)
+    validation = None
+    if run.validation is not None:
+        with phases("encode"):
+            kept = bench.readable(run.validation, Role.VALIDATION, run.encoder)
+        validation = Validation(bench.benchmark(run.validation), kept.samples)
+    return Context(
+        encoder=part.encoder,
+        store=part.store,
+        memory=memory,
+        class_ids=benchmark.class_ids,
+        class_names=benchmark.class_names,
+        templates=benchmark.templates,
+        validation=validation,
+        pair_set=_declared_sets(run, bench),
+        seed=run.seed,
+        device=bench.device,
+        artifacts=bench.artifacts,
+    )
+
+
+def _declared_sets(run: Run, bench: Workbench) -> Callable[[str], PairSet]:
+    """Opens training pair sets, only those that the run's hash knows of."""
+
+    def pair_set(name: str) -> PairSet:
+        if name not in run.training_sets:
+            raise TriremeError(
+                f"method '{run.method.label}' asks for the pair set '{name}', which its configuration does not name"
+            )
+        return bench.pair_set(name)
+
+    return pair_set
+
+
+def _predict(
+    run: Run, method: Method, readable: Readable, partial: Partial, batch_size: int, phases: Phases
+) -> tuple[pa.Table | None, int]:
+    """All predictions, those of earlier processes included, and how many were computed now."""
+    with phases("predict"):
+        stored = partial.load()
+        done = set(stored["sample_id"].to_pylist()) if stored is not None else set()
+        left = [sample for sample in readable.samples if sample.id not in done]
+        if done and left:
+            say(f"going on after {len(done)} of {len(readable.samples)} samples")
+        tables = [] if stored is None else [stored]
+        with progress(f"predict {run.method.label}", len(left), "samples") as bar:
+            for start in range(0, len(left), batch_size):
+                batch = left[start : start + batch_size]
+                predictions = method.predict([sample.unlabelled() for sample in batch])
+                table = as_table(batch, predictions, run.method.label)
+                partial.add(table)
+                tables.append(table)
+                bar.advance(len(batch))
+    return merge(tables), len(left)

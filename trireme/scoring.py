@@ -1,0 +1,65 @@
+"""From stored predictions to the table of a run record: one row for every sample asked, in the order of their ids."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from trireme.errors import DataError
+from trireme.partial import RESERVED
+from trireme.types import Benchmark, Ints
+from trireme.workbench import Readable
+
+
+def scored_table(benchmark: Benchmark, readable: Readable, predictions: pa.Table | None) -> pa.Table:
+    """The columns that `trireme.results.schema` describes, with the method's extras after them.
+
+    Args:
+        predictions: a row for every readable sample, in any order; None where there is none.
+
+    Raises:
+        DataError: a readable sample has no prediction, or a metric's values are missing.
+    """
+    asked = readable.asked
+    if predictions is None:
+        raise DataError(f"no picture of '{benchmark.name}' can be read; nothing was predicted")
+    rows = {sample: row for row, sample in enumerate(predictions["sample_id"].to_pylist())}
+    lost = [sample.id for sample in readable.samples if sample.id not in rows]
+    if lost:
+        raise DataError(f"{len(lost)} samples of '{benchmark.name}' have no prediction (first: {lost[0]}); run again")
+    ok = np.array([sample.id not in readable.failures for sample in asked])
+    order = pa.array([rows[sample.id] if fine else None for sample, fine in zip(asked, ok, strict=True)], pa.int64())
+    taken = predictions.take(order)  # a null row where the picture failed
+    labels = np.array([sample.label for sample in asked], dtype=np.int64)
+    columns = {
+        "sample_id": pa.array([sample.id for sample in asked], pa.string()),
+        "label": pa.array(labels, pa.int32()),
+        "group": pa.array([benchmark.class_groups[label] if label >= 0 else "" for label in labels], pa.string()),
+        "status": pa.array(np.where(ok, "ok", "failed").tolist(), pa.string()),
+        "ranked": _empty_for_null(taken["ranked"]),
+        "scores": _empty_for_null(taken["scores"]),
+    }
+    counted = ok & (labels >= 0)
+    values = benchmark.score(_padded(columns["ranked"].filter(pa.array(counted))), labels[counted])
+    for metric, found in values.items():
+        if len(found) != counted.sum():
+            raise DataError(f"benchmark '{benchmark.name}' gives {len(found)} values of {metric} for {counted.sum()}")
+        full = np.full(len(asked), np.nan, dtype=np.float32)
+        full[counted] = found
+        columns[metric] = pa.array(full, pa.float32(), mask=~counted)
+    columns |= {name: taken[name] for name in taken.column_names if name not in RESERVED and name not in columns}
+    return pa.table(columns)
+
+
+def _empty_for_null(lists: pa.ChunkedArray) -> pa.Array:
+    return pa.array([row if row is not None else [] for row in lists.to_pylist()], lists.type)
+
+
+def _padded(lists: pa.Array) -> Ints:
+    """Lists of class indices as (n, m), -1 padded."""
+    rows = lists.to_pylist()
+    width = max((len(row) for row in rows), default=0)
+    padded = np.full((len(rows), max(width, 1)), -1, dtype=np.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return padded

@@ -1,0 +1,234 @@
+"""What the runs of a comparison share: each benchmark, encoder, store, pair set and memory is opened once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trireme import compose, config
+from trireme.errors import DataError, UsageError
+from trireme.files import home
+from trireme.progress import say
+from trireme.registry import open_benchmark, open_pairs
+from trireme.request import Request
+from trireme.retrieval.encoders.base import Encoder, resolve_device
+from trireme.retrieval.index import IndexConfig
+from trireme.retrieval.memory import Memory
+from trireme.retrieval.store import EmbeddingStore
+from trireme.types import Benchmark, ImageRef, PairSet, Role, Sample
+
+T = TypeVar("T")
+
+MOST_FAILED = 0.01
+_SHOWN = 10
+
+
+@dataclass
+class MemoryConfig:
+    """How a memory is built from a pair set.
+
+    Attributes:
+        index: the FAISS index of both sides.
+        threshold: cosine from which a pair's picture counts as a near-duplicate of a test or validation picture.
+        deduplicate_against: benchmarks whose pictures of every role are kept out. The run's own benchmark always is.
+    """
+
+    index: IndexConfig = field(default_factory=IndexConfig)
+    threshold: float = 0.9
+    deduplicate_against: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderPart:
+    """An encoder with its cache."""
+
+    component: compose.Component
+    encoder: Encoder
+    store: EmbeddingStore
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """The samples of one role after every picture went through the encoder.
+
+    Attributes:
+        samples: readable ones, by id.
+        failures: {sample id: reason} of the others.
+    """
+
+    asked: Sequence[Sample]
+    samples: Sequence[Sample]
+    failures: Mapping[str, str]
+
+
+class Workbench:
+    """Opens parts by name, each once, with the settings of one request."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.device = str(resolve_device(request.device or "auto"))
+        self._opened: dict[Hashable, Any] = {}
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._opened:
+            self._opened[key] = make()
+        found: T = self._opened[key]
+        return found
+
+    @property
+    def forwards(self) -> int:
+        """Pictures and texts that went through a model so far."""
+        return sum(part.store.forwards for part in self._opened.values() if isinstance(part, EncoderPart))
+
+    def benchmark(self, name: str) -> Benchmark:
+        return self._once(("benchmark", name), lambda: open_benchmark(name))
+
+    def pair_set(self, name: str) -> PairSet:
+        return self._once(("pairs", name), lambda: open_pairs(name))
+
+    def pair_set_facts(self, name: str) -> dict[str, Any]:
+        """What a record says about a pair set: how many pairs come from which source, and its fingerprint."""
+
+        def describe() -> dict[str, Any]:
+            pairs = self.pair_set(name)
+            sources = Counter(pair.source for pair in pairs.pairs())
+            labels = {pair.label for pair in pairs.pairs()} - {""}
+            counts = {"pairs": sources.total(), "labels": len(labels), "sources": dict(sorted(sources.items()))}
+            return {"name": name, "fingerprint": pairs.fingerprint, **counts}
+
+        return self._once(("pair facts", name), describe)
+
+    def encoder(self, name: str) -> EncoderPart:
+        def build() -> EncoderPart:
+            request = self.request
+            overrides = request.overrides.get(("encoder", name), {})
+            component, cls = compose.encoder(name, overrides, request.device, request.dtype)
+            encoder = cls(component.config)
+            return EncoderPart(component, encoder, EmbeddingStore(encoder, workers=request.workers))
+
+        return self._once(("encoder", name), build)
+
+    def samples(self, benchmark: str, role: Role) -> Sequence[Sample]:
+        """The samples of a role by id, so that their order in the benchmark never matters."""
+
+        def sort() -> list[Sample]:
+            found = sorted(self.benchmark(benchmark).samples(role), key=lambda sample: sample.id)
+            for before, after in pairwise(found):
+                if before.id == after.id:
+                    raise DataError(f"benchmark '{benchmark}' has two samples with the id '{after.id}'")
+            return found
+
+        return self._once(("samples", benchmark, role), sort)
+
+    def readable(self, benchmark: str, role: Role, encoder: str) -> Readable:
+        """Encode the pictures of a role; name and count the unreadable ones.
+
+        Raises:
+            DataError: no sample, or more than 1 % cannot be read.
+        """
+
+        def prepare() -> Readable:
+            asked = self.samples(benchmark, role)
+            if not asked:
+                raise DataError(f"benchmark '{benchmark}' has no {role} samples")
+            failed = self.encoder(encoder).store.prepare([sample.image for sample in asked])
+            failures = {asked[position].id: reason for position, reason in sorted(failed.items())}
+            for sample, reason in list(failures.items())[:_SHOWN]:
+                say(f"warning: {benchmark}: sample {sample}: {reason}")
+            if len(failures) > _SHOWN:
+                say(f"warning: {benchmark}: {len(failures) - _SHOWN} more pictures cannot be read")
+            if len(failures) > MOST_FAILED * len(asked):
+                first, reason = next(iter(failures.items()))
+                raise DataError(
+                    f"{len(failures)} of {len(asked)} {role} pictures of '{benchmark}' cannot be read, more than 1 %; "
+                    f"repair or remove them and run again (first: {first}: {reason})"
+                )
+            return Readable(asked, [sample for sample in asked if sample.id not in failures], failures)
+
+        return self._once(("readable", benchmark, role, encoder), prepare)
+
+    def validation_fingerprint(self, benchmark: str) -> str | None:
+        """Fingerprint of the pictures that a method may select on for this benchmark."""
+        name = self.benchmark(benchmark).validation
+        return None if name is None else self.benchmark(name).fingerprint(Role.VALIDATION)
+
+    def memory_component(self, name: str) -> compose.Component:
+        """The memory's settings; near-duplicate removal is by benchmark."""
+        overrides = self.request.overrides.get(("memory", name), self.request.overrides.get(("memory", ""), {}))
+        return self._once(
+            ("memory config", name), lambda: compose.resolve(config.find("memory", name), MemoryConfig, overrides)
+        )
+
+    def memory_fingerprint(self, name: str, encoder: str, benchmark: str | None) -> str:
+        """The fingerprint that the memory has or would have; nothing is encoded."""
+
+        def compute() -> str:
+            component = self.memory_component(name)
+            return memory_fingerprint(
+                self.pair_set(component.target),
+                self.encoder(encoder).encoder,
+                index=component.config.index,
+                near_duplicates_of=self.kept_out(name, benchmark),
+                threshold=component.config.threshold,
+            )
+
+        return self._once(("memory fingerprint", name, encoder, self._scope(name, benchmark)), compute)
+
+    def memory(self, name: str, encoder: str, benchmark: str | None) -> Memory:
+        """Build the memory, or open it where it exists."""
+
+        def build() -> Memory:
+            component = self.memory_component(name)
+            return Memory.build(
+                self.pair_set(component.target),
+                self.encoder(encoder).store,
+                index=component.config.index,
+                near_duplicates_of=self.kept_out(name, benchmark),
+                threshold=component.config.threshold,
+            )
+
+        return self._once(("memory", name, encoder, self._scope(name, benchmark)), build)
+
+    def _scope(self, name: str, benchmark: str | None) -> tuple[str, ...]:
+        """The benchmarks whose pictures are kept out of a memory used for `benchmark`.
+
+        A benchmark adds itself only where the memory's own list does not cover its pictures already, so that the parts
+        of one benchmark share one memory.
+        """
+        listed = tuple(self.memory_component(name).config.deduplicate_against)
+        if benchmark is None or benchmark in listed:
+            return listed
+        own = self.benchmark(benchmark)
+        with_validation = [benchmark, *([own.validation] if own.validation else [])]
+        covered = {_key(ref) for other in listed for ref in self._pictures(other)}
+        extra = [other for other in with_validation if any(_key(ref) not in covered for ref in self._pictures(other))]
+        return (*listed, *(other for other in extra if other not in listed))
+
+    def kept_out(self, name: str, benchmark: str | None) -> list[ImageRef]:
+        """Pictures that no pair of the memory may nearly equal, each once, in a stable order."""
+        refs = {_key(ref): ref for other in self._scope(name, benchmark) for ref in self._pictures(other)}
+        return [refs[key] for key in sorted(refs)]
+
+    def _pictures(self, benchmark: str) -> Sequence[ImageRef]:
+        def gather() -> list[ImageRef]:
+            refs: list[ImageRef] = []
+            for role in Role:
+                with suppress(UsageError):  # it has no samples of this role
+                    refs += [sample.image for sample in self.samples(benchmark, role)]
+            return refs
+
+        return self._once(("pictures", benchmark), gather)
+
+    @property
+    def artifacts(self) -> Path:
+        return home() / "trained"
+
+
+def _key(ref: ImageRef) -> str:
+    return ref.sha256 or ref.path
+
