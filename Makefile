@@ -24,9 +24,8 @@ $(VENV)/.ready: pyproject.toml setup.py constraints.txt
 quickstart: setup
 	$(BIN)/trireme data prepare world
 	$(BIN)/trireme run suite=world out=$(OUT)
-	@$(BIN)/trireme leaderboard --out $(OUT) --format csv > $(OUT)/leaderboard.csv.part && mv $(OUT)/leaderboard.csv.part $(OUT)/leaderboard.csv
-	@$(BIN)/trireme leaderboard --out $(OUT) --format md > $(OUT)/leaderboard.md.part && mv $(OUT)/leaderboard.md.part $(OUT)/leaderboard.md
-	@echo "wrote $(OUT)/leaderboard.csv and $(OUT)/leaderboard.md"
+	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.csv
+	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.md
 
 test: setup
 	$(BIN)/trireme data prepare world

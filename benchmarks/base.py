@@ -14,7 +14,7 @@ from trireme.types import Floats, Ints, Pair, Role, Sample, Task
 
 @dataclass(frozen=True)
 class RowBenchmark:
-    """Classification over fixed classes. Fields are those of `trireme.types.Benchmark`; `rows` holds the samples by role."""
+    """Classification over fixed classes. The fields are those of `trireme.types.Benchmark`; `rows` is by role."""
 
     name: str
     version: str

@@ -1,8 +1,8 @@
 """Your own pictures as a benchmark or as a memory: a folder per class, a CSV or a Parquet file.
 
-`folder:PATH` holds PATH/<class>/<pictures>, or PATH/<split>/<class>/<pictures> where every top folder is named like a split.
-`csv:PATH` and `parquet:PATH` have the columns `image` and `label`, and may have `caption`, `id` and `split`; relative
-picture paths start at the file's own folder. A class is its label: id and name are the same.
+`folder:PATH` holds PATH/<class>/<pictures>, or PATH/<split>/<class>/<pictures> where every top folder is named like a
+split. `csv:PATH` and `parquet:PATH` have the columns `image` and `label`, and may have `caption`, `id` and `split`;
+relative picture paths start at the file's own folder. A class is its label: id and name are the same.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def open_benchmark(name: str, **options: Any) -> Benchmark:
 
     Args:
         name: "folder:PATH", "csv:PATH" or "parquet:PATH".
-        options: `templates` (a list of prompts), and for tables the name of any column of `COLUMNS`, as in `label="species"`.
+        options: `templates` (a list of prompts); for tables also the name of a column of `COLUMNS`: `label="species"`.
 
     Raises:
         DataError: the data is not there or not of that shape. A listed picture that is missing is no error here:

@@ -32,7 +32,11 @@ def picture_hashes(name: str, paths: Sequence[Path]) -> list[str | None]:
                 bar.advance()
         with locked(memo):
             write_json(memo, {**_load(memo), **known})
-    return [None if stamp is None else known[str(path)][2] for path, stamp in zip(paths, stamps, strict=True)]
+    return [None if stamp is None else _sha256(known[str(path)]) for path, stamp in zip(paths, stamps, strict=True)]
+
+
+def _sha256(entry: list[int | str | None]) -> str | None:
+    return str(entry[2]) if entry[2] is not None else None
 
 
 def _load(memo: Path) -> dict[str, list[int | str | None]]:

@@ -24,7 +24,7 @@ def top5(ranked: Ints, labels: Ints) -> Floats:
 
 
 def _hit(ranked: Ints, labels: Ints, k: int) -> Floats:
-    return (ranked[:, :k] == labels[:, None]).any(axis=1).astype(np.float32)
+    return np.asarray((ranked[:, :k] == labels[:, None]).any(axis=1), dtype=np.float32)
 
 
 METRICS: Mapping[str, Callable[[Ints, Ints], Floats]] = {"top1": top1, "top5": top5}

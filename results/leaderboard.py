@@ -1,9 +1,9 @@
 """Frames made from run records alone: the tidy long one, the leaderboard with seeds joined, and the pivot.
 
 What is one row. Runs are joined over seeds only where everything else that can change a score is the same: method
-(name, registry name, config), benchmark fingerprint and role, encoder and memory fingerprints, validation and training
-sets. Runs that share a method's name but differ in one of these stay separate rows, told apart by `run`, and a note on
-stderr says so. A run that is found twice (a copied folder) counts once.
+(name, registry name, version, config), benchmark fingerprint and role, encoder and memory fingerprints, validation and
+training sets. Runs that share a method's name but differ in one of these stay separate rows, told apart by `run`, and a
+note on stderr says so. A run that is found twice (a copied folder) counts once.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def standings(path: Path | str, role: str = "test", strict: bool = False) -> pd.
         raise unknown_name("role", role, ("test", "validation"))
     records = [record for record in _distinct(find_runs(Path(path), strict), strict) if record.role == role]
     if not records:
-        raise DataError(f"no finished {role} run in {path}; run `trireme run suite=world` first")
+        raise DataError(f"no finished {role} run in {path}; {_where_else(Path(path))}")
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
         groups.setdefault(_identity(record), []).append(record)
@@ -94,6 +94,12 @@ def standings(path: Path | str, role: str = "test", strict: bool = False) -> pd.
     frame = frame.sort_values(order, ascending=[key != "score" for key in order], kind="stable", na_position="last")
     first = list(COLUMNS)
     return frame[first + [column for column in frame if column not in first]].reset_index(drop=True)
+
+
+def _where_else(path: Path) -> str:
+    """What to do where a folder has no runs: name the folders below it that have some."""
+    near = sorted(str(runs.parent) for runs in path.glob("*/runs") if runs.is_dir())
+    return f"there are some in {', '.join(near[:3])}" if near else "run `trireme run suite=world` first"
 
 
 def leaderboard(path: Path | str, role: str = "test", strict: bool = False) -> pd.DataFrame:
@@ -239,7 +245,7 @@ def _identity(record: RunRecord) -> str:
     method, memory, validation = data["method"], data["memory"] or {}, data["validation"] or {}
     return fingerprint(
         [
-            [method["name"], method["registry"], method["config"]],
+            [method["name"], method["registry"], method.get("version"), method["config"]],
             [data["benchmark"]["name"], data["benchmark"]["fingerprint"], data["benchmark"]["role"]],
             [data["encoder"]["name"], data["encoder"]["fingerprint"]],
             [memory.get("name"), memory.get("fingerprint"), memory.get("index")],

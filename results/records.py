@@ -130,24 +130,11 @@ def read_run(folder: Path) -> RunRecord:
         check(content.get("predictions"), PREDICTIONS_SPEC, "predictions")
         _check_size(folder, content["predictions"])
     except FileNotFoundError as error:
-        raise DataError(f"{folder}: {Path(error.filename).name} is missing; delete the folder and run again") from error
+        raise DataError(f"{folder}: {Path(error.filename).name} is missing, so it is no finished run") from error
     except (ValueError, DataError, OSError) as error:
         reason = error if isinstance(error, DataError) else f"{RUN_FILE} cannot be read ({error})"
-        raise DataError(f"{folder}: {reason}; delete the folder and run again") from error
+        raise DataError(f"{folder}: {reason}; run it again, or delete the folder") from error
     return RunRecord(folder, content)
-
-
-def finished_run(root: Path, name: str, run: str) -> RunRecord | None:
-    """The stored run of this name and hash, or None where it has to be computed (a damaged one is named on stderr)."""
-    folder = run_folder(root, name)
-    if not folder.exists():
-        return None
-    try:
-        record = read_run(folder)
-    except DataError as error:
-        say(f"warning: {error}")
-        return None
-    return record if record.run == run else None
 
 
 def find_runs(root: Path, strict: bool = False) -> list[RunRecord]:
@@ -163,15 +150,8 @@ def find_runs(root: Path, strict: bool = False) -> list[RunRecord]:
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"no results at {root}; run `trireme run suite=world` or name another folder")
-    if (root / RUN_FILE).is_file():
-        folders = [root]
-    else:
-        runs = root / "runs" if (root / "runs").is_dir() else root
-        with os.scandir(runs) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-        folders = [runs / name for name in names]
     found = []
-    for folder in folders:
+    for folder in _candidates(root):
         try:
             found.append(read_run(folder))
         except DataError as error:
@@ -179,6 +159,18 @@ def find_runs(root: Path, strict: bool = False) -> list[RunRecord]:
                 raise
             say(f"warning: left out: {error}")
     return found
+
+
+def _candidates(root: Path) -> list[Path]:
+    """Folders that should each hold a run. Only what lies in a folder named `runs` is taken for one."""
+    if (root / RUN_FILE).is_file():
+        return [root]
+    runs = root if root.name == "runs" else root / "runs"
+    if not runs.is_dir():
+        return []
+    with os.scandir(runs) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    return [runs / name for name in names]
 
 
 def read_predictions(record: RunRecord, columns: Iterable[str] | None = None) -> Any:
@@ -200,7 +192,7 @@ def read_predictions(record: RunRecord, columns: Iterable[str] | None = None) ->
         missing = sorted(set(names or ()) - set(file.schema_arrow.names))
         if missing:
             raise DataError(f"{path} has no column '{missing[0]}'; it has {', '.join(file.schema_arrow.names)}")
-        table = file.read(columns=names)
+        table = file.read(columns=names, use_threads=file.metadata.num_rows > 100_000)
     if table.num_rows != record.data["samples"]["asked"]:
         asked = record.data["samples"]["asked"]
         raise DataError(f"{path} has {table.num_rows} rows, but {asked} samples were asked; delete the folder")
@@ -277,7 +269,8 @@ def _check_rows(table: Any, record: Mapping[str, Any], where: str) -> None:
     failed = {sample for sample, state in zip(ids, status, strict=True) if state == "failed"}
     if failed != {failure["id"] for failure in samples["failures"]}:
         raise DataError(f"{where}: the failed rows are not the ones of 'samples.failures'")
-    done = table.filter(pc.equal(table["status"].cast("string"), "ok"))
+    known = pc.and_(pc.equal(table["status"].cast("string"), "ok"), pc.greater_equal(table["label"], 0))
+    done = table.filter(known)  # a withheld label has no value to check
     for metric in record["metrics"]:
         if metric not in DERIVED_METRICS:
             values = done[metric].to_numpy()

@@ -1,8 +1,8 @@
 """Near-duplicates by pixel correlation: which pictures of a memory would give test pictures away. No encoder involved.
 
 The signature of a picture is its 16 x 16 RGB reduction, less its mean, scaled to length 1, so that the inner product of
-two signatures is the Pearson correlation of their pixels. A picture of one flat colour has no correlation with anything:
-its signature is zero, and it is a duplicate only of a file with the same bytes.
+two signatures is the Pearson correlation of their pixels. A picture of one flat colour correlates with nothing: its
+signature is zero, and it is a duplicate only of a file with the same bytes.
 """
 
 from __future__ import annotations

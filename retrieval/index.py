@@ -15,6 +15,8 @@ from trireme.progress import say
 from trireme.retrieval.search import Hits, empty_hits, padded
 from trireme.types import Floats, Ints
 
+_faiss: Any = faiss  # its type stubs know a part of it only
+
 # Two float32 inner products of unit vectors closer than this may be in either order by rounding alone.
 _TIE = 1e-6
 _CACHED_SUBSET = 512 << 20  # bytes of a subset of rows that is copied once and kept for the next call
@@ -151,7 +153,7 @@ class FlatIndex:
 
 
 class ApproximateIndex:
-    """A FAISS graph or inverted-file index, built once and kept in `file`; on one thread, so it is the same every time."""
+    """A FAISS graph or inverted-file index, built once, on one thread (so the same every time), and kept in `file`."""
 
     def __init__(self, config: IndexConfig, vectors: Floats, file: Path) -> None:
         self.config, self.size = config, len(vectors)
@@ -190,13 +192,13 @@ class ApproximateIndex:
         return padded(np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1), k)
 
     def _parameters(self, depth: int, allowed: Ints | None) -> Any:
-        selector = None if allowed is None else faiss.IDSelectorBatch(allowed)
+        selector: Any = None if allowed is None else faiss.IDSelectorBatch(allowed)
         if self.config.kind == "hnsw":
             # A graph walk meets allowed rows as rarely as they are: it looks at as many more candidates.
             scarcity = 1 if allowed is None else -(-self.size // len(allowed))
             breadth = min(max(self.config.ef_search, depth) * scarcity, self.size)
-            return faiss.SearchParametersHNSW(efSearch=breadth, sel=selector)
-        return faiss.SearchParametersIVF(nprobe=self.config.nprobe, sel=selector)
+            return _faiss.SearchParametersHNSW(efSearch=breadth, sel=selector)
+        return _faiss.SearchParametersIVF(nprobe=self.config.nprobe, sel=selector)
 
 
 def index_file(folder: Path, side: str, config: IndexConfig) -> Path:
@@ -234,7 +236,7 @@ def _build(config: IndexConfig, vectors: Floats) -> Any:
 
 def _inverted_file(config: IndexConfig, size: int, dim: int) -> Any:
     lists = min(config.nlist or round(4 * size**0.5), max(1, size // 4))
-    quantizer = faiss.IndexFlatIP(dim)
+    quantizer: Any = faiss.IndexFlatIP(dim)
     if config.kind == "ivf_flat":
         index: Any = faiss.IndexIVFFlat(quantizer, dim, lists, faiss.METRIC_INNER_PRODUCT)
     else:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trireme.errors import DataError, MemoryMismatchError, UsageError
 from trireme.files import fingerprint, home, locked
 from trireme.retrieval.hashes import file_sha256
-from trireme.retrieval.index import FlatIndex, Index, IndexConfig, index_file, open_index
+from trireme.retrieval.index import Index, IndexConfig, index_file, open_index
 from trireme.retrieval.memory_build import ARRAYS, MANIFEST, PAIRS, SCHEMA, memory_key, write_memory
 from trireme.retrieval.search import SIDES, Hits, Side, checked_queries, checked_rows, search_without
 from trireme.retrieval.store import EmbeddingStore
@@ -165,7 +165,7 @@ class Memory:
         return search_without(lambda part, depth: index.search(part, depth, rows), checked, k, excluded, size)
 
     def recall(self, queries: Floats, side: Side, k: int, allowed: Ints | None = None) -> float:
-        """Share of the exact k nearest neighbours that the configured index finds, mean over these queries; flat: 1.0."""
+        """Share of the exact k nearest rows that the configured index finds, mean over these queries; 1.0 for flat."""
         if self.index.kind == "flat":
             return 1.0
         what = f"memory {self.manifest['name']}"
@@ -213,17 +213,12 @@ class Memory:
 
     def _column(self, name: str) -> Any:
         if name not in self._columns:
-            self._columns[name] = pq.read_table(self.folder / PAIRS, columns=[name]).column(0).combine_chunks()
+            self._columns[name] = pq.read_table(self.folder / PAIRS, columns=[name]).column(0)
         return self._columns[name]
 
     @cached_property
     def _columns(self) -> dict[str, Any]:
         return {}
-
-
-def flat_index(vectors: Floats) -> Index:
-    """Exact search over any array, for those who compare with it."""
-    return FlatIndex(vectors)
 
 
 def _checked_side(side: str) -> str:
@@ -248,7 +243,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _check_files(folder: Path, checksums: Mapping[str, str]) -> None:
-    """Compare every file with its checksum. Large files are read once: the hash is remembered while they stay the same."""
+    """Compare every file with its checksum. A file is read again only when it changed: its hash is remembered."""
     for name in [*ARRAYS.values(), PAIRS]:
         path = folder / name
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Writing a memory: near-duplicates out, both sides embedded, everything in one folder that appears whole or not at all.
+"""Writing a memory: near-duplicates out, both sides embedded, all in one folder that appears whole or not at all.
 
 image.npy, text.npy    (N, d) float32, L2-normalised, row i of both is pair i
 pairs.parquet          id, caption, label, source, path, sha256; row i is pair i

@@ -81,13 +81,15 @@ def search_without(
     for depth in np.unique(depths):
         group = np.flatnonzero(depths == depth)
         found = search(queries[group], int(depth))
-        for row, query in enumerate(group):
-            keep = found.rows[row] >= 0
-            if counts[query]:
-                keep &= ~np.isin(found.rows[row], excluded[query])
-            kept = np.flatnonzero(keep)[:k]
-            hits.rows[query, : len(kept)] = found.rows[row, kept]
-            hits.scores[query, : len(kept)] = found.scores[row, kept]
+        rows, scores = found.rows.copy(), found.scores.copy()
+        if counts[group].max() == 1:  # a training pair among its own neighbours: the common case, without a loop
+            gone = rows == np.array([excluded[query][0] if counts[query] else -1 for query in group.tolist()])[:, None]
+        else:
+            gone = np.stack([np.isin(found.rows[i], excluded[query]) for i, query in enumerate(group.tolist())])
+        rows[gone], scores[gone] = -1, -np.inf
+        order = np.argsort(rows < 0, axis=1, kind="stable")
+        rows, scores = np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        hits.rows[group], hits.scores[group] = padded(rows, scores, k)
     return hits
 
 

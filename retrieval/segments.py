@@ -222,7 +222,7 @@ def _is_small(path: Path) -> bool:
 
 
 def _check(key: Bytes, vector: Floats) -> int:
-    return zlib.crc32(vector, zlib.crc32(key))
+    return zlib.crc32(vector.data, zlib.crc32(key.data))
 
 
 def _prefixes(keys: Bytes) -> NDArray[np.uint64]:

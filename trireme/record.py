@@ -81,14 +81,17 @@ def assemble(
 def _memory(run: Run, bench: Workbench, context: Context) -> dict[str, Any] | None:
     if run.memory is None or context.memory is None:
         return None
-    memory = context.memory
-    config = bench.memory_component(run.memory)
+    manifest = context.memory.manifest
+    kept = {key: manifest[key] for key in ("name", "encoder", "pairs", "counts") if key in manifest}
+    duplicates = manifest.get("near_duplicates")
+    if duplicates:  # how many and by which rule; the memory itself lists them
+        kept["near_duplicates"] = {key: value for key, value in duplicates.items() if key != "removed"}
     return {
-        "name": config.label,
-        "fingerprint": memory.fingerprint,
-        "size": len(memory),
-        "index": config.resolved()["index"],
-        "manifest": dict(memory.manifest),
+        "name": bench.memory_component(run.memory).label,
+        "fingerprint": context.memory.fingerprint,
+        "size": len(context.memory),
+        "index": manifest["index"],
+        "manifest": kept,
     }
 
 

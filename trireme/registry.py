@@ -110,9 +110,9 @@ METHODS = Registry(
     "method",
     "trireme.methods",
     {
-        "zero_shot": "trireme.methods.zero_shot:ZeroShot",
-        "knn": "trireme.methods.knn:Knn",
-        "reco": "trireme.methods.reco:Reco",
+        "zero_shot": "trireme.methods.zero_shot.method:ZeroShot",
+        "knn": "trireme.methods.knn.method:Knn",
+        "reco": "trireme.methods.reco.method:Reco",
     },
 )
 

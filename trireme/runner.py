@@ -74,8 +74,10 @@ def run_plan(request: Request, command: Sequence[str]) -> Outcome:
     for position, run in enumerate(waiting, 1):
         say(f"[{position}/{len(waiting)}] {run}")
         try:
-            execute(run, bench, command)
-            outcome.computed += 1
+            if execute(run, bench, command):
+                outcome.computed += 1
+            else:
+                outcome.found += 1
         except Exception as error:
             reason, _ = describe(error)
             outcome.failures.append(Failure(str(run), reason))
@@ -115,8 +117,11 @@ def find_finished(request: Request, run: Run) -> RunRecord | None:
     return None
 
 
-def execute(run: Run, bench: Workbench, command: Sequence[str]) -> None:
+def execute(run: Run, bench: Workbench, command: Sequence[str]) -> bool:
     """Compute one run and store its record; another process that computes the same run is waited for.
+
+    Returns:
+        False where the other process finished it.
 
     Raises:
         TriremeError: it cannot be computed; nothing that looks finished is left.
@@ -125,7 +130,7 @@ def execute(run: Run, bench: Workbench, command: Sequence[str]) -> None:
     partial = Partial(request.out, run.hash)
     with locked(partial.folder):
         if find_finished(request, run) is not None:
-            return
+            return False
         environment.reset_peak_memory()
         phases = Phases()
         benchmark = bench.benchmark(run.benchmark)
@@ -143,6 +148,7 @@ def execute(run: Run, bench: Workbench, command: Sequence[str]) -> None:
         record |= {"scores": scores, "command": shlex.join(command)}
         write_run(request.out, record, predictions)
         partial.remove()
+    return True
 
 
 def _context(run: Run, bench: Workbench, benchmark: Benchmark, phases: Phases) -> Context:

@@ -8,17 +8,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from trireme import compose, config
 from trireme.errors import DataError, UsageError
-from trireme.files import home
+from trireme.files import fingerprint, home
 from trireme.progress import say
 from trireme.registry import open_benchmark, open_pairs
 from trireme.request import Request
 from trireme.retrieval.encoders.base import Encoder, resolve_device
+from trireme.retrieval.foreign import ForeignIndex
 from trireme.retrieval.index import IndexConfig
 from trireme.retrieval.memory import Memory
+from trireme.retrieval.memory_build import memory_key
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Benchmark, ImageRef, PairSet, Role, Sample
 
@@ -34,13 +36,17 @@ class MemoryConfig:
 
     Attributes:
         index: the FAISS index of both sides.
-        threshold: cosine from which a pair's picture counts as a near-duplicate of a test or validation picture.
+        threshold: pixel correlation above which a pair counts as a near-duplicate of a test or validation picture.
         deduplicate_against: benchmarks whose pictures of every role are kept out. The run's own benchmark always is.
+        labels: for `faiss:PATH`, an index written elsewhere: the file with one label a row.
+        label_column: the column of that file, where it is a table.
     """
 
     index: IndexConfig = field(default_factory=IndexConfig)
     threshold: float = 0.9
     deduplicate_against: list[str] = field(default_factory=list)
+    labels: str = ""
+    label_column: str = "label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,32 +164,35 @@ class Workbench:
         return None if name is None else self.benchmark(name).fingerprint(Role.VALIDATION)
 
     def memory_component(self, name: str) -> compose.Component:
-        """The memory's settings; near-duplicate removal is by benchmark."""
+        """The memory's settings."""
         overrides = self.request.overrides.get(("memory", name), self.request.overrides.get(("memory", ""), {}))
         return self._once(
             ("memory config", name), lambda: compose.resolve(config.find("memory", name), MemoryConfig, overrides)
         )
 
     def memory_fingerprint(self, name: str, encoder: str, benchmark: str | None) -> str:
-        """The fingerprint that the memory has or would have; nothing is encoded."""
+        """The fingerprint that the memory has or would have; nothing is encoded for it."""
+        if name.startswith(config.FOREIGN):
+            return self.memory(name, encoder, benchmark).fingerprint
 
         def compute() -> str:
             component = self.memory_component(name)
-            return memory_fingerprint(
-                self.pair_set(component.target),
-                self.encoder(encoder).encoder,
-                index=component.config.index,
-                near_duplicates_of=self.kept_out(name, benchmark),
-                threshold=component.config.threshold,
-            )
+            store, against = self.encoder(encoder).store, self.kept_out(name, benchmark)
+            key = memory_key(self.pair_set(component.target), store, against, component.config.threshold)
+            index: IndexConfig = component.config.index
+            return key if index.kind == "flat" else fingerprint([key, index.facts()])
 
         return self._once(("memory fingerprint", name, encoder, self._scope(name, benchmark)), compute)
 
     def memory(self, name: str, encoder: str, benchmark: str | None) -> Memory:
-        """Build the memory, or open it where it exists."""
+        """Build the memory, or open it where it exists.
+
+        Args:
+            benchmark: what it will be asked about: pictures of this benchmark are kept out of it.
+        """
+        component = self.memory_component(name)
 
         def build() -> Memory:
-            component = self.memory_component(name)
             return Memory.build(
                 self.pair_set(component.target),
                 self.encoder(encoder).store,
@@ -192,6 +201,17 @@ class Workbench:
                 threshold=component.config.threshold,
             )
 
+        def open_foreign() -> Memory:
+            labels = component.config.labels
+            if not labels:
+                raise UsageError(f"memory {name} is a FAISS index; add memory.labels=FILE with a label for every row")
+            path = Path(name.removeprefix(config.FOREIGN)).expanduser()
+            part = self.encoder(encoder)
+            found = ForeignIndex(path, Path(labels).expanduser(), part.encoder, component.config.label_column)
+            return cast(Memory, found)  # it has the image side of a memory, and says so where more is asked of it
+
+        if name.startswith(config.FOREIGN):
+            return self._once(("memory", name, encoder), open_foreign)
         return self._once(("memory", name, encoder, self._scope(name, benchmark)), build)
 
     def _scope(self, name: str, benchmark: str | None) -> tuple[str, ...]:
@@ -231,4 +251,3 @@ class Workbench:
 
 def _key(ref: ImageRef) -> str:
     return ref.sha256 or ref.path
-

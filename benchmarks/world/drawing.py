@@ -1,6 +1,7 @@
 """Vector art to 128 px PNG on white, one folder per family, whole or absent.
 
-Run as a module it draws one family: rasterising holds Python's global lock, so `draw` starts one process per family, two at a time.
+Run as a module it draws one family: rasterising holds Python's global lock, so `draw` starts a process per family,
+two at a time.
 """
 
 from __future__ import annotations

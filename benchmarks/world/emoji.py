@@ -1,8 +1,8 @@
 """Which emoji exist, what they are called and which icon of a family draws which one.
 
-Four families give code points. The others give names alone, of whichever year's standard they followed: those are looked
-up among today's CLDR names, then among the names and aliases that the four use. A name that means two emoji at its level
-means neither. Chat shortcodes are left out: there "japan" is a map, in one family a flag.
+Five families give code points. The others give names alone, of whichever year's standard they followed: those are
+looked up among today's CLDR names, then among the names and aliases that the five use. A name that means two emoji at
+its level means neither. Chat shortcodes are left out: there "japan" is a map, in one family a flag.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class _IconSet:
         self.codes: Mapping[str, str] = json.loads(read(family.package, "chars.json"))
 
     def by_emoji(self, names: _Names) -> dict[str, Icon]:
-        """The best-named icon of each emoji. Of two emoji that claim one icon, the one that its own name (no alias) means has it."""
+        """The best-named icon of each emoji. Where two emoji claim one icon, its own name decides, not an alias."""
         claims: dict[str, tuple[int, Icon]] = {}
         for level, name, hexcode in self._claims(names):
             icon = self._resolve(name)

@@ -1,7 +1,7 @@
 """`trireme data prepare world`: fetch, draw, drop, split, and write the index that benchmarks open.
 
-Each package, each family's pictures and the index are whole or absent, so a killed preparation goes on where it stopped,
-and a finished one is only checked.
+Each package, each family's pictures and the index are whole or absent, so a killed preparation goes on where it
+stopped, and a finished one is only checked.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ def prepare(verify: bool = False) -> dict[str, Any]:
     with locked(root() / "prepare"):
         manifest = _finished(verify)
         if manifest is None:
-            manifest = _make(verify)
+            icons = _draw_missing(verify)
+            manifest = _finished(verify=False)  # only pictures were lost, and they are as they were
+        if manifest is None:
+            manifest = _select_and_write(icons)
             for line in summary(manifest):
                 say(line)
         say(f"world {manifest['version']} is ready in {root()} (fingerprint {manifest['fingerprint']})")
@@ -71,7 +74,9 @@ def read_manifest() -> dict[str, Any] | None:
         manifest = json.loads((root() / VERSION / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return manifest if isinstance(manifest, dict) and manifest.get("recipe") == recipe() else None
+    if not isinstance(manifest, dict) or not manifest.keys() >= {"families", "fingerprint", "index_sha256", "version"}:
+        return None
+    return manifest if manifest.get("recipe") == recipe() else None
 
 
 def index_path() -> Path:
@@ -80,18 +85,27 @@ def index_path() -> Path:
 
 
 def status() -> list[dict[str, str]]:
-    """One row per part of the world: {"set", "state": present, missing or wrong, "next": what to do about it}."""
-    rows = []
-    for package in PACKAGES:
-        path = packages.npm_path(package.name, package.version)
-        rows.append((f"world package {package.name} {package.version}", packages.state(path, package.integrity)))
-    rows += [(f"world art {family.name}", drawing.state(root() / "art" / family.name)) for family in FAMILIES]
-    if not (root() / VERSION).is_dir():
-        rows.append((f"world index {VERSION}", "missing"))
-    else:
-        manifest = read_manifest()
-        rows.append((f"world index {VERSION}", "present" if manifest and _index_fits(manifest) else "wrong"))
+    """One row per part of the world: {"set", "state": present, missing or wrong, "next": what to do about it}.
+
+    Packages are listed while something has to be made from them; a finished world does without.
+    """
+    made = [(f"world art {family.name}", drawing.state(root() / "art" / family.name)) for family in FAMILIES]
+    made.append((f"world index {VERSION}", index_state()))
+    rows: list[tuple[str, str]] = []
+    if any(found != "present" for _, found in made):
+        for package in PACKAGES:
+            path = packages.npm_path(package.name, package.version)
+            rows.append((f"world package {package.name} {package.version}", packages.state(path, package.integrity)))
+    rows += made
     return [{"set": name, "state": found, "next": "" if found == "present" else COMMAND} for name, found in rows]
+
+
+def index_state() -> str:
+    """ "present", "missing" or "wrong": damaged, or made by another recipe."""
+    if not (root() / VERSION).is_dir():
+        return "missing"
+    manifest = read_manifest()
+    return "present" if manifest and _index_fits(manifest) else "wrong"
 
 
 def summary(manifest: Mapping[str, Any]) -> list[str]:
@@ -113,26 +127,47 @@ def _finished(verify: bool) -> dict[str, Any] | None:
     if manifest is None or not _index_fits(manifest):
         return None
     for family in FAMILIES:
-        wanted = manifest["families"][family.name]["stamp"]
-        if drawing.state(root() / "art" / family.name, wanted, deep=verify) != "present":
+        folder, row = root() / "art" / family.name, manifest["families"].get(family.name, {})
+        whole = drawing.state(folder, row.get("stamp", ""), deep=verify) == "present"
+        if not whole or _checksums(drawing.pictures(folder)) != row.get("checksums"):
             return None
     return manifest
+
+
+def _checksums(drawn: Mapping[str, Picture]) -> str:
+    return fingerprint({hexcode: picture.sha256 for hexcode, picture in drawn.items()})
 
 
 def _index_fits(manifest: Mapping[str, Any]) -> bool:
     return index_path().is_file() and sha256_file(index_path()) == manifest["index_sha256"]
 
 
-def _make(verify: bool) -> dict[str, Any]:
+def _draw_missing(verify: bool) -> dict[str, dict[str, Icon]]:
+    """Fetch and draw what is not here; the icons of every family."""
     drawing.rasteriser()  # fail before the downloads, not after
     say(f"fetching {len(PACKAGES)} packages (19 MB) unless they are here")
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(fetch, PACKAGES))
-    standard = read_standard()
-    icons = match(standard)
+    icons = match(read_standard())
     art = root() / "art"
+    for left in art.glob(".*.part"):  # a killed drawing's unfinished folder; the lock says that nobody works on it
+        shutil.rmtree(left, ignore_errors=True)
     stamps = {name: drawing.stamp(BY_NAME[name], chosen) for name, chosen in icons.items()}
-    _draw(art, icons, stamps, verify)
+    jobs = {
+        name: chosen
+        for name, chosen in icons.items()
+        if drawing.state(art / name, stamps[name], deep=verify) != "present"
+    }
+    if jobs:
+        drawing.draw(art, jobs)
+    for name in jobs:
+        if drawing.state(art / name, stamps[name]) != "present":
+            raise TriremeError(f"the pictures of {name} are not whole after drawing; run again: {COMMAND}")
+    return icons
+
+
+def _select_and_write(icons: Mapping[str, Mapping[str, Icon]]) -> dict[str, Any]:
+    standard, art = read_standard(), root() / "art"
     drawn = {name: drawing.pictures(art / name) for name in icons}
     files = {name: {code: art / name / f"{code}.png" for code in pictures} for name, pictures in drawn.items()}
     chosen = select(standard.emoji, files)
@@ -162,7 +197,8 @@ def _make(verify: bool) -> dict[str, Any]:
                 "licence": family.package.licence,
                 "drawn": len(drawn[family.name]),
                 "kept": len(chosen.pictures[family.name]),
-                "stamp": stamps[family.name],
+                "stamp": drawing.stamp(family, icons[family.name]),
+                "checksums": _checksums(drawn[family.name]),
             }
             for family in FAMILIES
         },
@@ -171,21 +207,6 @@ def _make(verify: bool) -> dict[str, Any]:
     }
     _write(manifest, rows)
     return manifest
-
-
-def _draw(art: Path, icons: Mapping[str, Mapping[str, Icon]], stamps: Mapping[str, str], verify: bool) -> None:
-    for left in art.glob(".*.part"):  # a killed drawing's unfinished folder; the lock says that nobody works on it
-        shutil.rmtree(left, ignore_errors=True)
-    jobs = {
-        name: chosen
-        for name, chosen in icons.items()
-        if drawing.state(art / name, stamps[name], deep=verify) != "present"
-    }
-    if jobs:
-        drawing.draw(art, jobs)
-    for name in jobs:
-        if drawing.state(art / name, stamps[name]) != "present":
-            raise TriremeError(f"the pictures of {name} are not whole after drawing; run again: {COMMAND}")
 
 
 def _check_names(emoji: Sequence[Emoji]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Dropped:
 
 @dataclass(slots=True)
 class Selection:
-    """What is left: {family: hexcodes} of kept pictures, kept emoji in the standard's order, and what each rule took."""
+    """What is left: emoji in the standard's order, {family: hexcodes} of their pictures, and what each rule took."""
 
     emoji: list[Emoji]
     pictures: dict[str, set[str]]
@@ -106,17 +107,22 @@ def _few_drawings(chosen: Selection) -> list[str]:
 def _load(chosen: Selection, pictures: Pictures) -> dict[str, tuple[list[str], Floats]]:
     """{family: (hexcodes in the standard's order, pixels (n, 3 * 64 * 64) in 0..255)}."""
     loaded: dict[str, tuple[list[str], Floats]] = {}
-    with progress("compare pictures", sum(len(kept) for kept in chosen.pictures.values()), "pictures") as bar:
+    total = sum(len(kept) for kept in chosen.pictures.values())
+    with progress("compare pictures", total, "pictures") as bar, ThreadPoolExecutor(2) as pool:
         for name in pictures:
             codes = [one.hexcode for one in chosen.emoji if one.hexcode in chosen.pictures[name]]
             rows = np.empty((len(codes), 3 * _SIDE * _SIDE), dtype=np.float32)
-            for row, hexcode in enumerate(codes):
-                with Image.open(pictures[name][hexcode]) as image:
-                    small = image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX)
-                rows[row] = np.asarray(small, dtype=np.float32).reshape(-1)
+            for row, pixels in enumerate(pool.map(_pixels, [pictures[name][hexcode] for hexcode in codes])):
+                rows[row] = pixels
                 bar.advance()
             loaded[name] = (codes, rows)
     return loaded
+
+
+def _pixels(path: Path) -> Floats:
+    with Image.open(path) as image:
+        small = image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float32).reshape(-1)
 
 
 Loaded = Mapping[str, tuple[list[str], Floats]]
@@ -168,9 +174,9 @@ def _shared(chosen: Selection, pixels: Loaded) -> set[tuple[str, str]]:
 
 
 def _copies(chosen: Selection, pixels: Loaded) -> set[tuple[str, str]]:
-    """Pictures that nearly copy one of the same emoji on a side that matters more: test before validation before the rest.
+    """Pictures that nearly copy one of the same emoji in a role that goes first: test, validation, then the rest.
 
-    The test role loses nothing, and nothing that is tested or selected on has a near-copy in a memory or a training set.
+    The test role loses nothing, and nothing tested or selected on has a near-copy in a memory or a training set.
     """
     sides = [_families(TEST), _families(VALIDATION), _families(MEMORY, TRAINING)]
     unit = {name: _standardised(rows) for name, (_, rows) in pixels.items()}

@@ -80,7 +80,7 @@ def open_benchmark(name: str, **options: object) -> Benchmark:
 
 
 def open_pairs(name: str, **options: object) -> PairSet:
-    """A pair set of the world: `world/memory`, `world/train-common`, `world/train-fresh`, `world/train`, `world/tiny-...`.
+    """A pair set of the world: `world/memory`, `world/train`, or another of `PAIR_SETS`.
 
     Raises:
         DataError: the world is not prepared.
@@ -160,8 +160,10 @@ def _benchmark(
 
 
 def _pictures() -> tuple[Picture, ...]:
-    if prepare.read_manifest() is None:
-        raise DataError(f"the world is not prepared in {prepare.root()}; run: {prepare.COMMAND}")
+    found = prepare.index_state()
+    if found != "present":
+        state = "not prepared" if found == "missing" else "damaged or of another version"
+        raise DataError(f"the world in {prepare.root()} is {state}; run: {prepare.COMMAND}")
     path = prepare.index_path()
     try:
         return _read_index(path, path.stat().st_mtime_ns)
@@ -174,9 +176,9 @@ def _read_index(path: Path, changed: int) -> tuple[Picture, ...]:
     import pyarrow.parquet as pq
 
     columns = ["hexcode", "name", "group", "split", "family", "path", "sha256", "caption"]
-    table = pq.read_table(path, columns=columns).to_pydict()
+    table = pq.ParquetFile(path).read(columns)  # `read_table` would import pandas
     base = str(prepare.root())
-    rows = zip(*(table[column] for column in columns), strict=True)
+    rows = zip(*(table.column(column).to_pylist() for column in columns), strict=True)
     return tuple(
         Picture(code, name, group, split, family, f"{base}/{place}", sha256, caption)
         for code, name, group, split, family, place, sha256, caption in rows

@@ -78,10 +78,8 @@ def resolve(config: OpenClipConfig) -> Source:
         TriremeError: the hub cannot be reached.
         DataError: a local file or folder is missing or damaged.
     """
-    if config.model.startswith((_HUB, _LOCAL)):
-        architecture, checkpoint, declared, label = _from_folder(config)
-    else:
-        architecture, checkpoint, declared, label = _from_name(config)
+    in_folder = config.model.startswith((_HUB, _LOCAL))
+    architecture, checkpoint, declared, label = _from_folder(config) if in_folder else _from_name(config)
     if config.random:
         checkpoint = None
     if config.force_quick_gelu:
@@ -199,7 +197,7 @@ def _unreachable(what: str, error: Exception) -> TriremeError:
     )
 
 
-def _from_folder(config: OpenClipConfig) -> tuple[dict[str, Any], Path, Mapping[str, Any], str]:
+def _from_folder(config: OpenClipConfig) -> tuple[dict[str, Any], Path | None, Mapping[str, Any], str]:
     """`hf-hub:` and `local-dir:` models bring their own configuration, which says how to preprocess."""
     if config.pretrained:
         raise UsageError(f"model={config.model} brings its own weights; drop pretrained={config.pretrained}")

@@ -67,6 +67,12 @@ def test_load_of_nothing_is_an_empty_frame_but_a_leaderboard_says_so(tmp_path: P
         leaderboard(tmp_path)
 
 
+def test_runs_one_folder_deeper_are_pointed_at(tmp_path: Path) -> None:
+    store(tmp_path / "quickstart", [1, 0], [0, 1])
+    with pytest.raises(DataError, match=f"there are some in {tmp_path / 'quickstart'}"):
+        leaderboard(tmp_path)
+
+
 def test_validation_runs_are_listed_only_when_asked_for(tmp_path: Path) -> None:
     store(tmp_path, [1, 1, 1, 0], LABELS)
     store(tmp_path, [1, 0, 0, 0], LABELS, benchmark__name="world/validation", benchmark__role="validation")
@@ -93,6 +99,7 @@ def test_seeds_are_joined(tmp_path: Path) -> None:
     [
         {"method__config": {"k": 5}},
         {"method__registry": "other:Knn"},
+        {"method__version": 2},
         {"benchmark__fingerprint": "c" * 16},
         {"encoder__fingerprint": "f" * 16},
         {"memory__fingerprint": "1" * 16},

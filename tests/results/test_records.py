@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 
 from trireme.errors import DataError, UsageError
-from trireme.results.records import find_runs, finished_run, read_predictions, read_run, write_run
+from trireme.results.records import find_runs, read_predictions, read_run, write_run
 from trireme.results.schema import SPEC, Null
 
 from .synthetic import changed, record, store, table
@@ -210,23 +210,20 @@ def test_damaged_run_is_named_left_out_and_repaired(
     assert [found.name for found in find_runs(tmp_path)] == ["whole"]
     said = capsys.readouterr().err
     assert str(folder) in said
-    assert "run again" in said
+    assert "run it again" in said or "no finished run" in said
     assert "Traceback" not in said
     with pytest.raises(DataError, match="broken"):
         find_runs(tmp_path, strict=True)
-    assert finished_run(tmp_path, "broken", "2") is None
     write_run(tmp_path, broken, predictions)  # what the next `trireme run` does
     assert [found.name for found in find_runs(tmp_path, strict=True)] == ["broken", "whole"]
 
 
-def test_finished_run_is_the_one_of_this_hash(tmp_path: Path) -> None:
-    assert finished_run(tmp_path, "one", "1") is None
-    written, predictions = content(name="one", run="1")
-    write_run(tmp_path, written, predictions)
-    found = finished_run(tmp_path, "one", "1")
-    assert found is not None
-    assert found.run == "1"
-    assert finished_run(tmp_path, "one", "2") is None
+def test_withheld_labels_need_no_values(tmp_path: Path) -> None:
+    """Two of three samples have a label: n is 2, and the third row's metric is null."""
+    predictions = edited(table([1, 0, 0], [0, 1, -1]), "top1", [1.0, 0.0, None])
+    written = record(predictions)
+    assert (written["scores"][0]["score"], written["scores"][0]["n"]) == (50.0, 2)
+    assert read_predictions(read_run(write_run(tmp_path, written, predictions))).num_rows == 3
 
 
 def test_changed_predictions_are_noticed_when_they_are_read(tmp_path: Path) -> None:
@@ -266,8 +263,8 @@ def test_where_runs_are_looked_for(tmp_path: Path) -> None:
         assert [found.folder for found in find_runs(place, strict=True)] == [folder]
     with pytest.raises(DataError, match="no results at"):
         find_runs(tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    assert find_runs(tmp_path / "empty") == []
+    (tmp_path / "empty" / "photos").mkdir(parents=True)
+    assert find_runs(tmp_path / "empty", strict=True) == [], "a folder that is not in `runs` is nobody's run"
 
 
 WRITER = """
@@ -300,7 +297,6 @@ def test_killed_writer_leaves_nothing_that_looks_finished(tmp_path: Path) -> Non
         "it was killed in the middle, so its temporary folder is still there"
     )
     assert find_runs(tmp_path, strict=True) == []
-    assert finished_run(tmp_path, "big", "1") is None
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     (found,) = find_runs(tmp_path, strict=True)
     assert read_predictions(found, ["top1"]).num_rows == 200_000

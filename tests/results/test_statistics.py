@@ -158,6 +158,15 @@ def test_score_rows_by_hand() -> None:
     assert (rows["common", "top5"]["ci_low"], rows["common", "top5"]["ci_high"]) == pytest.approx((15.8114, 100))
 
 
+@given(BINARY, st.randoms(use_true_random=False))
+def test_order_of_rows_changes_no_score(samples: list[tuple[int, int]], random: object) -> None:
+    predictions = table(*map(list, zip(*samples, strict=True)))
+    order = list(range(len(samples)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    metrics = ["top1", "mean_per_class"]
+    assert score_rows(predictions.take(order), SUBSETS, metrics) == score_rows(predictions, SUBSETS, metrics)
+
+
 def test_empty_subset_is_null_not_zero() -> None:
     rows = score_rows(table([1, 0], [0, 2]), {"rare": ["rare"]}, ["top1"])
     assert rows == [{"subset": "rare", "metric": "top1", "score": None, "ci_low": None, "ci_high": None, "n": 0}]

@@ -37,7 +37,7 @@ def board(tmp_path: Path) -> pd.DataFrame:
 
 
 def test_csv_has_exactly_the_columns(board: pd.DataFrame) -> None:
-    """The first data row by hand: 3 of 4; four classes of one sample, so draws are Binomial(4, 3/4) / 4 -> 25 to 100."""
+    """The first row by hand: 3 of 4; four classes of one sample, so draws are Binomial(4, 3/4) / 4: 25 to 100."""
     lines = render(board, "csv").splitlines()
     assert lines[0] == "method,benchmark,subset,metric,score,ci_low,ci_high,n,encoder,memory,seeds,run"
     assert lines[1] == "knn,world/all,all,top1,75.0000,25.0000,100.0000,4,lite,world/memory,0,aaaaaaaaaaaaaaaa"

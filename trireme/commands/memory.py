@@ -12,7 +12,7 @@ from trireme.errors import DataError, UsageError, unknown_name
 from trireme.request import Request, parse_parts
 
 if TYPE_CHECKING:
-    from trireme.retrieval.memory import Memory
+    from trireme.retrieval.memory import Memory, Side
     from trireme.workbench import Workbench
 
 SIDES = ("image", "text")
@@ -51,8 +51,8 @@ def search(query: str, arguments: Sequence[str], side: str, k: int) -> int:
     if path.suffix and not path.is_file() and ("/" in query or path.suffix.lower() in _PICTURES):
         raise DataError(f"no picture at {path}")
     vectors = store.images([ImageRef(str(path.resolve()))]) if path.is_file() else store.texts([query])
-    checked = "image" if side == "image" else "text"
-    hits = memory.search(vectors, checked, min(k, len(memory)), encoder=store.encoder.fingerprint)
+    chosen: Side = "image" if side == "image" else "text"
+    hits = memory.search(vectors, chosen, min(k, len(memory)), encoder=store.encoder.fingerprint)
     rows = hits.rows[0][hits.rows[0] >= 0]
     for row, score, caption in zip(rows, hits.scores[0], memory.captions(rows), strict=False):
         print(f"{score:.4f}  {memory.ids[row]}  {caption}")

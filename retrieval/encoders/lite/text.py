@@ -32,13 +32,13 @@ BATCH = 64
 class TextTower:
     """Texts to unit vectors: the mean of the last hidden states over the real tokens, L2-normalised."""
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         from transformers import AutoModel, AutoTokenizer
 
         folder = text_folder()
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-            self._model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32)
+            self._model: Any = AutoModel.from_pretrained(folder, dtype=dtype)
         except Exception as error:  # transformers raises many kinds for a damaged file
             raise DataError(
                 f"cannot load the text model in {folder} ({error}); delete that folder and run again"

@@ -1,0 +1,105 @@
+"""`LiteEncoder`: CLIP-shaped, from weights that pip alone can bring, plus a small head that ships with Trireme."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from trireme.files import fingerprint
+from trireme.retrieval.encoders.base import EncoderConfig, file_sha256, normalise, resolve_device, resolve_dtype
+from trireme.retrieval.encoders.lite import text, trunk
+from trireme.retrieval.encoders.lite.model import LiteHead
+from trireme.retrieval.encoders.lite.checkpoint import committed_weights, read_head, read_logit_scale
+from trireme.types import Floats
+
+PREPROCESSING = "white square, bicubic antialias, 128 px, mean 0.5, std 0.5"
+
+
+class LiteEncoder:
+    """EfficientNet-Lite0 (frozen), a small vision transformer on its patch tokens (trained), MiniLM for texts (frozen)."""
+
+    name = "lite"
+    dim = text.DIM
+
+    @dataclass
+    class Config(EncoderConfig):
+        """
+        Attributes:
+            weights: safetensors file of the head; "" is the one that ships with Trireme.
+        """
+
+        weights: str = ""
+
+    def __init__(self, config: LiteEncoder.Config | None = None) -> None:
+        self.config = config or self.Config()
+        self.device = resolve_device(self.config.device)
+        self.dtype = resolve_dtype(self.config.dtype)
+        self.weights = Path(self.config.weights).expanduser() if self.config.weights else committed_weights()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Over both wheels, the head's weights, the preprocessing and the dtype. DataError where the weights are missing."""
+        return fingerprint(
+            {
+                "encoder": "lite",
+                "trunk": trunk.WHEEL_SHA256,
+                "text": text.WHEEL_SHA256,
+                "head": file_sha256(self.weights),
+                "preprocessing": PREPROCESSING,
+                "text_tokens": text.MAX_TOKENS,
+                "dtype": self.config.dtype,
+            }
+        )
+
+    @cached_property
+    def logit_scale(self) -> float:
+        """The factor on cosines that the head was trained with."""
+        return math.exp(read_logit_scale(self.weights))
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """(3, 128, 128) float32 in [-1, 1], padded to a square on white."""
+        return trunk.preprocess(image)
+
+    @torch.inference_mode()
+    def encode_pixels(self, pixels: Tensor) -> Floats:
+        """(n, 3, 128, 128) -> (n, 384), L2-normalised."""
+        return self.encode_features(self._trunk(self._placed(pixels)))
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
+        """n texts -> (n, 384), L2-normalised."""
+        return normalise(self._text.encode(texts), self.name)
+
+    @torch.inference_mode()
+    def encode_tokens(self, pixels: Tensor) -> Floats:
+        """(n, 3, 128, 128) -> (n, 16, 1280): the frozen trunk's patch tokens, row by row of a 4 x 4 grid."""
+        tokens: Floats = self._trunk(self._placed(pixels)).float().cpu().numpy()
+        return tokens
+
+    @torch.inference_mode()
+    def encode_features(self, tokens: Tensor) -> Floats:
+        """(n, 16, 1280) trunk tokens, as `encode_tokens` gives them -> (n, 384), L2-normalised."""
+        return normalise(self.head(self._placed(tokens)), self.name)
+
+    @cached_property
+    def head(self) -> LiteHead:
+        """The trained part, in evaluation mode, on this encoder's device."""
+        return read_head(self.weights).to(device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def _trunk(self) -> trunk.Trunk:
+        return trunk.load_trunk().to(device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def _text(self) -> text.TextTower:
+        return text.TextTower(self.device, self.dtype)
+
+    def _placed(self, values: Tensor) -> Tensor:
+        return values.to(device=self.device, dtype=self.dtype)

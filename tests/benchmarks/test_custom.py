@@ -1,0 +1,222 @@
+"""A user's own folders, CSV and Parquet files, with real PNG files."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from trireme.benchmarks.custom import open_benchmark, open_pairs
+from trireme.errors import DataError, UsageError
+from trireme.types import Benchmark, PairSet, Role
+
+pytestmark = pytest.mark.usefixtures("own_home")
+
+
+def picture(path: Path, shade: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (shade, shade, 200)).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "pets"
+    for number, name in enumerate(("red fox/b.png", "red fox/deep/a.JPG", "owl/1.png")):
+        picture(root / name, number)
+    (root / "owl" / "notes.txt").write_text("no picture")
+    (root / ".hidden").mkdir()
+    return root
+
+
+def table(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(list(rows)), path)
+        return path
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_folder_per_class(folder: Path) -> None:
+    bench = open_benchmark(f"folder:{folder}")
+    assert isinstance(bench, Benchmark)
+    assert bench.class_ids == bench.class_names == ("owl", "red fox")
+    assert bench.class_groups == ("", "")
+    assert bench.subsets == {"all": None}
+    assert bench.validation is None
+    samples = {sample.id: sample for sample in bench.samples()}
+    assert {name: sample.label for name, sample in samples.items()} == {
+        "owl/1.png": 0,
+        "red fox/b.png": 1,
+        "red fox/deep/a.JPG": 1,
+    }
+    first = samples["owl/1.png"].image
+    assert first.path == str(folder / "owl" / "1.png")
+    assert first.sha256 == hashlib.sha256((folder / "owl" / "1.png").read_bytes()).hexdigest()
+    with pytest.raises(UsageError, match="no validation samples"):
+        bench.samples(Role.VALIDATION)
+
+
+def test_folder_as_memory(folder: Path) -> None:
+    pairs = open_pairs(f"folder:{folder}")
+    assert isinstance(pairs, PairSet)
+    found = {pair.id: pair for pair in pairs.pairs()}
+    assert found["owl/1.png"].caption == "a photo of owl"
+    assert found["owl/1.png"].label == "owl"
+    assert len(found) == 3
+
+
+def test_folder_with_splits(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for number, split in enumerate(("train", "val", "test")):
+        picture(root / split / "fox" / "1.png", number)
+        picture(root / split / "owl" / "1.png", 10 + number)
+    name = f"folder:{root}"
+    bench = open_benchmark(name)
+    assert [sample.id for sample in bench.samples()] == ["test/fox/1.png", "test/owl/1.png"]
+    assert [sample.id for sample in bench.samples(Role.VALIDATION)] == ["val/fox/1.png", "val/owl/1.png"]
+    assert bench.validation == name
+    assert [pair.id for pair in open_pairs(name).pairs()] == ["train/fox/1.png", "train/owl/1.png"]
+
+
+def test_a_class_called_test_is_a_class(tmp_path: Path) -> None:
+    picture(tmp_path / "data" / "test" / "1.png")
+    picture(tmp_path / "data" / "train" / "1.png", 1)  # locomotives
+    assert open_benchmark(f"folder:{tmp_path / 'data'}").class_ids == ("test", "train")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_tables(tmp_path: Path, kind: str) -> None:
+    data = tmp_path / "data"
+    picture(data / "img" / "a.png", 1)
+    absolute = picture(tmp_path / "elsewhere" / "b.png", 2)
+    rows = [
+        {"image": "img/a.png", "label": "fox", "caption": "a sly fox", "id": "one", "split": "memory"},
+        {"image": str(absolute), "label": "owl", "caption": "", "id": "two", "split": "memory"},
+        {"image": "img/a.png", "label": "fox", "caption": "", "id": "three", "split": "test"},
+        {"image": "img/gone.png", "label": "owl", "caption": "", "id": "four", "split": "test"},
+        {"image": str(absolute), "label": "owl", "caption": "", "id": "five", "split": "Val"},
+    ]
+    name = f"{kind}:{table(data / f'set.{kind}', rows)}"
+    pairs = open_pairs(name).pairs()
+    assert [(pair.id, pair.caption) for pair in pairs] == [("one", "a sly fox"), ("two", "a photo of owl")]
+    assert [Path(pair.image.path) for pair in pairs] == [data / "img" / "a.png", absolute]
+    bench = open_benchmark(name, templates=["a sketch of {}"])
+    assert bench.templates == ("a sketch of {}",)
+    assert [(one.id, one.label) for one in bench.samples()] == [("three", 0), ("four", 1)]
+    assert bench.samples()[1].image.sha256 is None  # a missing picture is counted by the run, not here
+    assert [one.id for one in bench.samples(Role.VALIDATION)] == ["five"]
+
+
+def test_column_names_can_be_given(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    path = table(tmp_path / "x.csv", [{"file": "a.png", "species": "fox"}])
+    assert open_benchmark(f"csv:{path}", image="file", label="species").class_names == ("fox",)
+    with pytest.raises(UsageError, match="did you mean 'label'"):
+        open_benchmark(f"csv:{path}", labl="species")
+
+
+def test_spreadsheet_csv_with_a_byte_order_mark(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "x.csv").write_text("\ufeffimage,label\na.png,füchse\n", encoding="utf-8")
+    assert open_benchmark(f"csv:{tmp_path / 'x.csv'}").class_names == ("füchse",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("image,lable\na.png,fox\n", "no column 'label'; did you mean 'lable'"),
+        ("x,y\na.png,fox\n", "no column 'image'; it has: x, y"),
+        ("", "no column 'image'; it has: no header"),
+        ("image,label\n", "no pictures found"),
+        ("image,label\na.png,fox\nb.png,\n", "row 2 has no label"),
+        ("image,label\na.png,fox\na.png,owl\n", "two rows have the id 'a.png'"),
+        ("image,label,id\na.png,fox,1\nb.png,owl,1\n", "two rows have the id '1'"),
+        ("image,label,split\na.png,fox,tets\n", "row 1 is in the split 'tets'"),
+        ("image,label,split\na.png,fox,test\nb.png,fox,\n", "1 of 2 rows have no split"),
+        ('image,label\na.png,"fox\n', "not a CSV file"),
+    ],
+)
+def test_wrong_tables_say_what_is_wrong(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "x.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        open_benchmark(f"csv:{tmp_path / 'x.csv'}")
+
+
+def test_wrong_files_say_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"image,label\n\xff\xfe,fox\n")
+    with pytest.raises(DataError, match="not a CSV file in UTF-8"):
+        open_benchmark(f"csv:{tmp_path / 'x.csv'}")
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 but cut")
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        open_benchmark(f"parquet:{tmp_path / 'x.parquet'}")
+    with pytest.raises(DataError, match="there is no file"):
+        open_benchmark(f"csv:{tmp_path / 'y.csv'}")
+    with pytest.raises(DataError, match="there is no folder"):
+        open_benchmark(f"folder:{tmp_path / 'y'}")
+    with pytest.raises(UsageError, match="kind of data"):
+        open_benchmark("fodler:somewhere")
+    path = table(tmp_path / "z.parquet", [{"image": b"bytes of a picture", "label": "fox"}])
+    with pytest.raises(DataError, match="holds bytes in 'image'"):
+        open_benchmark(f"parquet:{path}")
+
+
+def test_empty_folders_say_what_is_wrong(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    with pytest.raises(DataError, match="holds no pictures"):
+        open_benchmark(f"folder:{root}")
+    picture(root / "loose.png")
+    with pytest.raises(DataError, match="no class folders"):
+        open_benchmark(f"folder:{root}")
+    picture(root / "fox" / "1.png")
+    (root / "owl").mkdir()
+    with pytest.raises(DataError, match=r"class folder .*owl holds no pictures"):
+        open_benchmark(f"folder:{root}")
+
+
+def test_memory_needs_rows_for_it(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    path = table(tmp_path / "x.csv", [{"image": "a.png", "label": "fox", "split": "test"}])
+    with pytest.raises(DataError, match="no pictures for a memory"):
+        open_pairs(f"csv:{path}")
+
+
+@pytest.mark.parametrize("templates", ["a photo of {}", [], ["a photo"], ["{} and {}"]])
+def test_wrong_templates(folder: Path, templates: object) -> None:
+    with pytest.raises(UsageError, match="templates must be"):
+        open_benchmark(f"folder:{folder}", templates=templates)
+
+
+def test_fingerprints_follow_the_content(folder: Path) -> None:
+    name = f"folder:{folder}"
+    before = open_benchmark(name).fingerprint(), open_pairs(name).fingerprint
+    assert (open_benchmark(name).fingerprint(), open_pairs(name).fingerprint) == before
+    picture(folder / "owl" / "1.png", 99)
+    after = open_benchmark(name).fingerprint(), open_pairs(name).fingerprint
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+    assert open_benchmark(name, templates=["{}"]).fingerprint() != after[0]
+
+
+def test_fingerprint_does_not_know_where_the_folder_lies(folder: Path) -> None:
+    before = open_benchmark(f"folder:{folder}").fingerprint()
+    moved = folder.rename(folder.parent / "elsewhere")
+    assert open_benchmark(f"folder:{moved}").fingerprint() == before
+
+
+def test_order_of_rows_does_not_move_classes(tmp_path: Path) -> None:
+    rows = [{"image": f"{label}.png", "label": label} for label in ("owl", "fox", "cat")]
+    one = open_benchmark(f"csv:{table(tmp_path / 'a.csv', rows)}")
+    other = open_benchmark(f"csv:{table(tmp_path / 'b.csv', rows[::-1])}")
+    assert one.class_ids == other.class_ids == ("cat", "fox", "owl")
+    assert {(one.id, one.label) for one in one.samples()} == {(one.id, one.label) for one in other.samples()}

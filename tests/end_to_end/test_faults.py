@@ -1,0 +1,156 @@
+"""What goes wrong in the middle: killed processes, damaged pictures, full disks, two processes on one home."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Place
+
+
+def truncate(path: Path) -> None:
+    """The first half of a picture."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def test_killed_between_batches_and_resumed(place: Place, comparison: tuple[str, ...], tmp_path: Path) -> None:
+    whole = Place(tmp_path / "whole")
+    whole.folder.mkdir()
+    whole.trireme(*comparison)
+    batches = place.folder / "out" / ".partial"
+
+    def some_batches_are_stored() -> bool:
+        return sum(1 for _ in batches.rglob("0*.parquet")) >= 5
+
+    place.killed(some_batches_are_stored, *comparison, "batch_size=1")
+    assert not list((place.folder / "out").glob("runs/[!.]*")), "nothing looks finished"
+    stored = sum(1 for _ in batches.rglob("0*.parquet"))
+    resumed = place.trireme(*comparison)
+    assert f"going on after {stored} of 120 samples" in resumed.stderr
+    assert place.table() == whole.table()
+    assert not list(batches.glob("*/*.parquet")), "the batches of finished runs are gone"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["embeddings", "memories", "out"])
+def test_killed_at_any_stage_and_resumed(
+    part: str, place: Place, comparison: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Killed as soon as the first file of a stage appears, in whatever state it is."""
+    whole = Place(tmp_path / "whole")
+    whole.folder.mkdir()
+    whole.trireme(*comparison)
+    folder = place.folder / "out" if part == "out" else place.home / part
+    place.killed(lambda: folder.exists() and any(folder.iterdir()), *comparison)
+    place.trireme(*comparison)
+    assert place.table() == whole.table()
+
+
+def test_one_corrupt_picture_is_named_and_counted(place: Place, comparison: tuple[str, ...], pictures: Path) -> None:
+    """1 of 120 is under 1 %."""
+    truncate(pictures / "test" / "red square" / "007.png")
+    done = place.trireme(*comparison)
+    assert "sample red square/007.png: " in done.stderr
+    for record in place.records().values():
+        samples = record["samples"]
+        assert (samples["asked"], samples["done"], samples["failed"]) == (120, 119, 1)  # type: ignore[index]
+        assert samples["failures"][0]["id"] == "red square/007.png"  # type: ignore[index]
+        assert {score["n"] for score in record["scores"]} == {119}  # type: ignore[union-attr, attr-defined]
+
+
+def test_more_than_one_percent_fails_the_run_and_not_the_others(
+    place: Place, comparison: tuple[str, ...], pictures: Path
+) -> None:
+    """2 of 120 are 1.7 %. A second benchmark of the same command is still computed."""
+    from tests.end_to_end.conftest import draw
+
+    sound = draw(place.folder / "sound", 3, seed=3)
+    for number in ("003", "004"):
+        truncate(pictures / "test" / "blue square" / f"{number}.png")
+    arguments = [f"{part},folder:{sound}" if part.startswith("benchmark=") else part for part in comparison]
+    done = place.trireme(*arguments, code=1)
+    assert "2 of 120 test pictures" in done.stderr
+    assert "more than 1 %" in done.stderr
+    assert "2 runs computed, 0 already there, 2 failed" in done.stderr
+    stored = [json.loads(path.read_text()) for path in (place.folder / "out/runs").glob("*/run.json")]
+    assert {record["benchmark"]["name"] for record in stored} == {f"folder:{sound}"}
+    for number in ("003", "004"):
+        (pictures / "test" / "blue square" / f"{number}.png").unlink()
+    assert "2 runs computed, 2 already there, 0 failed" in place.trireme(*arguments).stderr
+
+
+def test_two_processes_at_once(place: Place, comparison: tuple[str, ...], tmp_path: Path) -> None:
+    """On one home and one output folder: both succeed, every run exists once, the table is that of one process."""
+    whole = Place(tmp_path / "whole")
+    whole.folder.mkdir()
+    whole.trireme(*comparison)
+    both = [place.start(*comparison, "batch_size=5") for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == 0, out + err
+    assert place.table() == whole.table()
+    assert len(list((place.folder / "out" / "runs").glob("[!.]*"))) == 2
+
+
+@pytest.mark.parametrize("limit", [400, 15_000, 24_000, 200_000])
+def test_a_full_disk_is_one_clear_line(limit: int, place: Place, comparison: tuple[str, ...]) -> None:
+    """No file may grow beyond the limit, which the system reports as it reports a full disk, wherever it hits."""
+    script = (
+        f"import resource, sys; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {resource.RLIM_INFINITY})); "
+        "from trireme.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    environment = {"TRIREME_HOME": str(place.home), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *comparison], cwd=place.folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "the disk is full" in done.stderr
+    assert "free some space" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (place.home / "errors").exists(), "it is no bug"
+    whole = place.trireme(*comparison)
+    assert ", 0 failed" in whole.stderr
+
+
+def test_ctrl_c_is_one_line_and_resumable(place: Place, comparison: tuple[str, ...]) -> None:
+    import signal
+    import time
+
+    process = place.start(*comparison, "batch_size=1")
+    batches = place.folder / "out" / ".partial"
+    while not list(batches.rglob("0*.parquet")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "interrupted; run the same command again to go on"
+    assert "Traceback" not in err
+    assert "2 runs computed" in place.trireme(*comparison).stderr
+
+
+def test_a_damaged_record_is_named_and_computed_again(place: Place, comparison: tuple[str, ...]) -> None:
+    place.trireme(*comparison)
+    before = place.table()
+    [folder] = (place.folder / "out" / "runs").glob("knn--*")
+    truncate(folder / "predictions.parquet")
+    done = place.trireme(*comparison)
+    assert "predictions.parquet" in done.stderr
+    assert "1 runs computed, 1 already there" in done.stderr
+    assert place.table() == before
+
+
+def test_a_damaged_memory_says_what_to_do(place: Place, comparison: tuple[str, ...]) -> None:
+    place.trireme(*comparison)
+    [memory] = [path.parent for path in (place.home / "memories").glob("*/manifest.json")]
+    truncate(memory / "image.npy")
+    done = place.trireme(*comparison, "out=other", code=1)
+    assert "image.npy does not match its checksum" in done.stderr
+    assert f"rm -r {memory}" in done.stderr
+    assert set(place.records("other")) == {"zero_shot"}

@@ -1,0 +1,127 @@
+"""FAISS indexes written elsewhere, with their label lists."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from tests.retrieval.test_search import assert_equal, brute_force, vectors
+from trireme.errors import DataError, MemoryMismatchError, UsageError
+from trireme.retrieval.encoders.openclip import OpenClipEncoder
+from trireme.retrieval.foreign import ForeignIndex
+
+N, DIM = 200, 32
+LABELS = [f"class {i % 7}" for i in range(N)]
+
+
+@pytest.fixture
+def hnsw(tmp_path: Path) -> Path:
+    """As RAR writes them: HNSW over inner products, M = 64."""
+    index = faiss.IndexHNSWFlat(DIM, 64, faiss.METRIC_INNER_PRODUCT)
+    index.add(vectors(N, DIM))
+    faiss.write_index(index, str(tmp_path / "rar.index"))
+    return tmp_path / "rar.index"
+
+
+def _write_labels(folder: Path, kind: str, labels: list[str] = LABELS) -> Path:
+    path = folder / f"labels.{kind}"
+    if kind == "txt":
+        path.write_text("\n".join(labels) + "\n")
+    elif kind == "json":
+        path.write_text(json.dumps(labels))
+    elif kind == "npy":
+        np.save(path, np.array(labels))
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file, delimiter="\t" if kind == "tsv" else ",")
+            writer.writerow(["id", "label"])
+            writer.writerows(enumerate(labels))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["txt", "json", "npy", "csv", "tsv"])
+def test_labels_and_neighbours(hnsw: Path, tiny: OpenClipEncoder, tmp_path: Path, kind: str) -> None:
+    """Reference: brute force; 200 vectors with M = 64 and ef >= 16 leave nothing to miss for k = 5."""
+    opened = ForeignIndex(hnsw, _write_labels(tmp_path, kind), tiny)
+    assert opened.labels.tolist() == LABELS
+    assert len(opened) == N
+    queries = vectors(20, DIM, seed=1)
+    found = opened.search(queries, "image", 5, encoder=tiny.fingerprint)
+    assert_equal(found, brute_force(queries, vectors(N, DIM), 5))
+    assert opened.recall(queries, "image", 5) == 1.0
+
+
+def test_exclusion_and_subset(hnsw: Path, tiny: OpenClipEncoder, tmp_path: Path) -> None:
+    opened = ForeignIndex(hnsw, _write_labels(tmp_path, "txt"), tiny)
+    base = vectors(N, DIM)
+    own = opened.search(base, "image", 1, exclude=[[opened.ids[i]] for i in range(N)])
+    expected = [brute_force(base[i : i + 1], base, 1, np.setdiff1d(np.arange(N), [i])).rows[0, 0] for i in range(N)]
+    assert (own.rows[:, 0] == expected).mean() > 0.98  # a graph may miss one
+    allowed = np.arange(0, N, 9)
+    found = opened.search(base[:5], "image", 4, allowed=allowed)
+    assert_equal(found, brute_force(base[:5], base, 4, allowed))
+
+
+def test_distances_become_cosines(tiny: OpenClipEncoder, tmp_path: Path) -> None:
+    """For unit vectors |a - b|^2 = 2 - 2 a.b, so an L2 index gives the same order and the same scores."""
+    index = faiss.IndexFlatL2(DIM)
+    index.add(vectors(N, DIM))
+    faiss.write_index(index, str(tmp_path / "l2.index"))
+    opened = ForeignIndex(tmp_path / "l2.index", _write_labels(tmp_path, "txt"), tiny)
+    queries = vectors(5, DIM, seed=1)
+    assert_equal(opened.search(queries, "image", 5), brute_force(queries, vectors(N, DIM), 5))
+    assert_equal(opened.search(queries, "image", N + 3), brute_force(queries, vectors(N, DIM), N + 3))
+    long = faiss.IndexFlatL2(DIM)
+    long.add(3 * vectors(N, DIM))
+    faiss.write_index(long, str(tmp_path / "long.index"))
+    with pytest.raises(DataError, match="compares neither"):
+        ForeignIndex(tmp_path / "long.index", _write_labels(tmp_path, "txt"), tiny)
+
+
+def test_own_ids_are_rows_of_the_list(tiny: OpenClipEncoder, tmp_path: Path) -> None:
+    index = faiss.IndexIDMap(faiss.IndexFlatIP(DIM))
+    index.add_with_ids(vectors(3, DIM), np.array([5, 0, 2]))
+    faiss.write_index(index, str(tmp_path / "map.index"))
+    opened = ForeignIndex(tmp_path / "map.index", _write_labels(tmp_path, "txt", list("abcdef")), tiny)
+    assert opened.search(vectors(3, DIM), "image", 1).rows[:, 0].tolist() == [5, 0, 2]
+    with pytest.raises(DataError, match="ids up to 5, .* only 5 labels"):
+        ForeignIndex(tmp_path / "map.index", _write_labels(tmp_path, "txt", list("abcde")), tiny)
+
+
+def test_what_does_not_belong_together_is_refused(hnsw: Path, tiny: OpenClipEncoder, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds 200 vectors, .* 199 labels"):
+        ForeignIndex(hnsw, _write_labels(tmp_path, "txt", LABELS[:-1]), tiny)
+    other = faiss.IndexFlatIP(16)
+    other.add(vectors(N, 16))
+    faiss.write_index(other, str(tmp_path / "16.index"))
+    labels = _write_labels(tmp_path, "txt")
+    with pytest.raises(MemoryMismatchError, match="16 dimensions, encoder .* makes 32"):
+        ForeignIndex(tmp_path / "16.index", labels, tiny)
+    hnsw.write_bytes(hnsw.read_bytes()[:3000])
+    with pytest.raises(DataError, match="not a whole FAISS index"):
+        ForeignIndex(hnsw, labels, tiny)
+    with pytest.raises(DataError, match="does not exist"):
+        ForeignIndex(tmp_path / "absent.index", labels, tiny)
+
+
+def test_pickled_labels_are_not_read(hnsw: Path, tiny: OpenClipEncoder, tmp_path: Path) -> None:
+    np.save(tmp_path / "labels.npy", np.array(LABELS, dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"cannot read labels .*allow_pickle=False"):
+        ForeignIndex(hnsw, tmp_path / "labels.npy", tiny)
+    with pytest.raises(DataError, match=r"no column 'class'; it has id, label"):
+        ForeignIndex(hnsw, _write_labels(tmp_path, "csv"), tiny, column="class")
+
+
+def test_there_is_no_text_side(hnsw: Path, tiny: OpenClipEncoder, tmp_path: Path) -> None:
+    opened = ForeignIndex(hnsw, _write_labels(tmp_path, "txt"), tiny)
+    with pytest.raises(UsageError, match="has no 'text' side"):
+        opened.search(vectors(1, DIM), "text", 1)
+    with pytest.raises(UsageError, match="has no captions"):
+        opened.captions([0])
+    with pytest.raises(MemoryMismatchError, match="was opened for"):
+        opened.search(vectors(1, DIM), "image", 1, encoder="0" * 16)
