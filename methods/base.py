@@ -23,7 +23,8 @@ class Validation:
     """Labelled pictures on which hyper-parameters may be chosen; they never come from the TEST role.
 
     Attributes:
-        benchmark: scores ranked classes; its classes are those of the context.
+        benchmark: scores ranked classes. Its classes need not be those of the context (the groups of a world share one
+            validation benchmark), so candidates come from here.
         samples: its VALIDATION samples, readable ones only.
     """
 
@@ -66,11 +67,13 @@ class Context:
 class Method(Protocol):
     """A way to rank classes for pictures.
 
-    `Config` is a dataclass whose fields all have defaults. `supervision` and `needs_memory` may depend on the configuration.
+    `Config` is a dataclass whose fields all have defaults. `supervision`, `needs_memory` and `uses_validation` may
+    depend on the configuration. `version` is raised when the code changes what the method answers.
     """
 
     Config: ClassVar[type[Any]]
     tasks: ClassVar[frozenset[Task]]
+    version: ClassVar[int]
 
     def __init__(self, config: Any) -> None: ...
 
@@ -80,12 +83,17 @@ class Method(Protocol):
     @property
     def needs_memory(self) -> bool: ...
 
+    @property
+    def uses_validation(self) -> bool:
+        """Whether anything is chosen on validation pictures."""
+        ...
+
     def fit(self, context: Context) -> None:
         """Prepare for the classes of the context: encode prompts, train or load parts, choose hyper-parameters."""
         ...
 
     def predict(self, samples: Sequence[Sample]) -> Predictions:
-        """Rank classes for readable samples. The answer for a sample depends neither on the others nor on their order."""
+        """Rank classes for readable samples. An answer depends on no other sample and on no order."""
         ...
 
     def facts(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def prompt_embeddings(store: EmbeddingStore, names: Sequence[str], templates: Se
     return store.texts(prompts).reshape(len(names), len(templates), -1)
 
 
-def normalise(rows: Floats) -> Floats:
+def normalise(rows: NDArray[np.floating]) -> Floats:
     """Rows (..., d) divided by their L2 norm; a row of zeros stays zero."""
     wide = rows.astype(np.float64)
     norms = np.linalg.norm(wide, axis=-1, keepdims=True)
@@ -44,7 +44,8 @@ def normalise(rows: Floats) -> Floats:
 
 
 def ensemble(prompts: Floats) -> Floats:
-    """CLIP's prompt ensembling (Radford et al. 2021, 3.1.4): the mean of a class's normalised prompts, normalised again.
+    """CLIP's prompt ensembling (Radford et al. 2021, 3.1.4): the mean of a class's normalised prompts, normalised
+    again.
 
     (c, p, d) -> (c, d).
     """
@@ -61,13 +62,16 @@ def similarity(queries: Floats, targets: Floats) -> Floats:
 
 
 def rank(scores: NDArray[np.floating], keep: int = RANKED) -> tuple[Ints, Floats]:
-    """The best classes of each row, best first, and their scores: (n, c) -> two (n, min(keep, c)). Ties: the lower class first.
+    """The best classes of each row, best first, and their scores: (n, c) -> two (n, min(keep, c)). Ties: the lower
+    class first.
 
     Raises:
         DataError: a score is NaN; it could be ranked anywhere.
     """
     if np.isnan(scores).any():
-        raise DataError("a class score is NaN; an embedding is damaged: remove the encoder's folder of embeddings and run again")
+        raise DataError(
+            "a class score is NaN; an embedding is damaged: remove the encoder's folder of embeddings and run again"
+        )
     order: Ints = np.argsort(-scores, axis=1, kind="stable")[:, :keep].astype(np.int64)
     best: Floats = np.take_along_axis(scores, order, axis=1).astype(np.float32)
     return order, best

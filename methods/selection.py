@@ -95,5 +95,7 @@ def select(
     kept = [entry for entry in tried if allowed(entry, reference or {}, guard)]
     if kept:
         return max(kept, key=lambda entry: entry.value), tried
-    worst = {id(entry): min(entry.scores[s] - (reference or {})[s] for s in guard if s in entry.scores) for entry in tried}
+    worst = {
+        id(entry): min(entry.scores[s] - (reference or {})[s] for s in guard if s in entry.scores) for entry in tried
+    }
     return max(tried, key=lambda entry: worst[id(entry)]), tried

@@ -1,8 +1,9 @@
 """Near-duplicates by pixel correlation: which pictures of a memory would give test pictures away. No encoder involved.
 
-The signature of a picture is its 16 x 16 RGB reduction, less its mean, scaled to length 1, so that the inner product of
-two signatures is the Pearson correlation of their pixels. A picture of one flat colour correlates with nothing: its
-signature is zero, and it is a duplicate only of a file with the same bytes.
+The signature of a picture is its 32 x 32 RGB reduction, each channel less its mean, scaled to length 1 as a whole: the
+inner product of two signatures is the correlation of their pixels, with a common colour cast left out. A coarser
+reduction takes different drawings of simple things (faces, clocks, hearts) for copies. A picture of one flat colour
+correlates with nothing: its signature is zero, and it is a duplicate only of a file with the same bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from trireme.retrieval.hashes import file_hashes
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Floats, ImageRef
 
-SIDE = 16
+SIDE = 32
 # Standard deviation of pixel values (0..255) under which a picture counts as flat: noise of a compressed flat colour.
 _FLAT = 0.5
 
@@ -31,9 +32,9 @@ _FLAT = 0.5
 class PixelSignature:
     """The signature as an `Encoder`, so that the embedding cache computes it once a picture."""
 
-    name = "pixels16"
+    name = "pixels32"
     dim = SIDE * SIDE * 3
-    fingerprint = fingerprint({"signature": "rgb-box-zero-mean-unit-norm", "side": SIDE, "flat": _FLAT})
+    fingerprint = fingerprint({"signature": "rgb-box-channel-mean-unit-norm", "side": SIDE, "flat": _FLAT})
     logit_scale = 1.0
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
@@ -41,9 +42,9 @@ class PixelSignature:
         return torch.from_numpy(np.asarray(small, dtype=np.float32).transpose(2, 0, 1).copy())
 
     def encode_pixels(self, pixels: torch.Tensor) -> Floats:
-        """(n, 3, 16, 16) to (n, 768): zero mean, length 1; zero where the picture is flat."""
-        rows: Floats = pixels.numpy().reshape(len(pixels), -1).astype(np.float32)
-        rows = rows - rows.mean(axis=1, keepdims=True)
+        """(n, 3, 32, 32) to (n, 3072): zero mean in each channel, length 1; zero where the picture is flat."""
+        channels: Floats = pixels.numpy().reshape(len(pixels), 3, -1).astype(np.float32)
+        rows = (channels - channels.mean(axis=2, keepdims=True)).reshape(len(pixels), -1)
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         flat = norms < _FLAT * np.sqrt(self.dim)
         return np.where(flat, 0, rows / np.where(flat, 1, norms)).astype(np.float32)
@@ -111,7 +112,7 @@ def near_duplicates(
 
 def picture_hashes(refs: Sequence[ImageRef]) -> list[str]:
     """SHA-256 of each picture's bytes: the manifest's where it has one, else the file's; "" where it cannot be read."""
-    unknown = [i for i, ref in enumerate(refs) if ref.sha256 is None]
+    unknown = [i for i, ref in enumerate(refs) if not ref.sha256]
     digests = [ref.sha256 or "" for ref in refs]
     for i, found in zip(unknown, file_hashes([refs[i].path for i in unknown], workers=2), strict=True):
         digests[i] = "" if isinstance(found, OSError) else found

@@ -6,14 +6,16 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
 from trireme.errors import DataError
 from trireme.files import home, sha256_file
+from trireme.progress import Progress, progress
 
 # A file changed this many nanoseconds before it is hashed could change again under the same time stamp: not remembered.
 _SETTLED_NS = 2_000_000_000
+_SHOWN = 256  # files from which on a progress bar is shown
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, ctime INTEGER, sha256 TEXT)"
 )
@@ -47,9 +49,14 @@ def file_hashes(paths: Sequence[str], workers: int = 1) -> list[str | OSError]:
             results.append("")
             unknown.append(position)
     if unknown:
-        with ThreadPoolExecutor(max(1, workers)) as pool:
+        bar: AbstractContextManager[Progress | None] = nullcontext()
+        if len(unknown) >= _SHOWN:
+            bar = progress("hash files", len(unknown), "files")
+        with ThreadPoolExecutor(max(1, workers)) as pool, bar as shown:
             for position, digest in zip(unknown, pool.map(lambda i: _digest(paths[i]), unknown), strict=True):
                 results[position] = digest
+                if shown is not None:
+                    shown.advance()
         _remember([(paths[i], stamps[i], results[i]) for i in unknown])
     return results
 

@@ -21,6 +21,7 @@ _faiss: Any = faiss  # its type stubs know a part of it only
 _TIE = 1e-6
 _CACHED_SUBSET = 512 << 20  # bytes of a subset of rows that is copied once and kept for the next call
 _BLOCK = 128 << 20  # bytes copied at a time where a subset is larger
+_GPU_DEPTH = 2048  # neighbours that FAISS gives at most on a GPU
 _RESCORED = 64 << 20  # bytes gathered at a time to settle ties
 _USES: dict[str, tuple[str, ...]] = {
     "flat": (),
@@ -98,38 +99,46 @@ class FlatIndex:
         tied = np.flatnonzero((scores[:, :-1] - scores[:, 1:] < slack[:, None]).any(axis=1))
         hits = padded(rows, scores, k)
         if len(tied):
-            settled = self._settle(queries[tied], slack[tied], k, depth, allowed)
+            settled = self._settle(queries[tied], slack[tied], k, Hits(rows[tied], scores[tied]), allowed)
             hits.rows[tied], hits.scores[tied] = settled
         return hits
 
-    def _settle(self, queries: Floats, slack: Floats, k: int, depth: int, allowed: Ints | None) -> Hits:
+    def _settle(self, queries: Floats, slack: Floats, k: int, found: Hits, allowed: Ints | None) -> Hits:
         """Order near-ties: look deeper until the tie at place k ends, then rank by float64 score and row."""
         size = len(self.vectors) if allowed is None else len(allowed)
         hits = empty_hits(len(queries), k)
         pending = np.arange(len(queries))
         while len(pending):
-            depth = min(4 * depth, size)
-            scores, rows = self._nearest(queries[pending], depth, allowed)
-            done = (scores[:, -1] < scores[:, min(k, depth) - 1] - slack[pending]) | (depth == size)
-            for part in _chunks(np.flatnonzero(done), _RESCORED // (8 * depth * queries.shape[1]) + 1):
-                found = rows[part]
-                exact = np.einsum(
-                    "nd,nkd->nk", queries[pending[part]].astype(np.float64), self.vectors[found].astype(np.float64)
-                )
-                order = np.lexsort((found, -exact), axis=1)
-                ranked = padded(
-                    np.take_along_axis(found, order, axis=1),
-                    np.take_along_axis(exact, order, axis=1).astype(np.float32),
-                    k,
-                )
-                hits.rows[pending[part]], hits.scores[pending[part]] = ranked
+            depth = found.rows.shape[1]
+            ended = found.scores[:, -1] < found.scores[:, min(k, depth) - 1] - slack[pending]
+            done = ended | (depth == size)
+            ranked = self._ranked(queries[pending[done]], found.rows[done], k)
+            hits.rows[pending[done]], hits.scores[pending[done]] = ranked
             pending = pending[~done]
+            if len(pending):
+                scores, rows = self._nearest(queries[pending], min(4 * depth, size), allowed)
+                found = Hits(rows, scores)
+        return hits
+
+    def _ranked(self, queries: Floats, rows: Ints, k: int) -> Hits:
+        """The k best of the given rows (n, m) by float64 score, equal ones by row."""
+        hits = empty_hits(len(queries), k)
+        for part in _chunks(np.arange(len(queries)), _RESCORED // (8 * rows.shape[1] * queries.shape[1])):
+            found = rows[part]
+            wide = self.vectors[found].astype(np.float64)
+            exact = np.einsum("nd,nkd->nk", queries[part].astype(np.float64), wide)
+            order = np.lexsort((found, -exact), axis=1)
+            scores = np.take_along_axis(exact, order, axis=1).astype(np.float32)
+            hits.rows[part], hits.scores[part] = padded(np.take_along_axis(found, order, axis=1), scores, k)
         return hits
 
     def _nearest(self, queries: Floats, depth: int, allowed: Ints | None) -> tuple[Floats, Ints]:
         """(n, depth) scores and rows, ties in any order."""
         if allowed is None:
-            return _knn(queries, self.vectors, depth) if self._gpu is None else self._gpu.search(queries, depth)
+            if self._gpu is None or depth > _GPU_DEPTH:
+                return _knn(queries, self.vectors, depth)
+            scores, rows = self._gpu.search(queries, depth)
+            return scores, rows
         if len(allowed) * self.vectors.shape[1] * 4 <= _CACHED_SUBSET:
             scores, places = _knn(queries, self._copy(allowed), depth)
             return scores, allowed[places]

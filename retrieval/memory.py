@@ -119,7 +119,7 @@ class Memory:
     def refs(self, rows: Ints | Sequence[int]) -> list[ImageRef]:
         """Pictures of the given rows."""
         hashes = self._take("sha256", rows)
-        return [ImageRef(path, digest) for path, digest in zip(self._take("path", rows), hashes, strict=True)]
+        return [ImageRef(path, digest or None) for path, digest in zip(self._take("path", rows), hashes, strict=True)]
 
     def embeddings(self, side: Side) -> Floats:
         """(N, d) memory-mapped, read-only."""

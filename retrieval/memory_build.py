@@ -80,7 +80,7 @@ def write_memory(
         },
         "near_duplicates": {
             "threshold": threshold,
-            "measure": f"Pearson correlation of {PixelSignature.name} (RGB), or the same bytes",
+            "measure": "pixel correlation at 32 x 32 RGB, each channel less its mean; or the same bytes",
             "compared_with": len(against),
             "removed": removed[:_LISTED],
         },

@@ -112,14 +112,14 @@ class EmbeddingStore:
     def _keys(self, refs: Sequence[ImageRef]) -> tuple[Bytes, dict[int, str]]:
         """Content hashes (n, 32): the manifest's where it has one, else of the file; zeros for the missing files."""
         digests = [ref.sha256 for ref in refs]
-        unknown = [i for i, digest in enumerate(digests) if digest is None]
+        unknown = [i for i, digest in enumerate(digests) if not digest]
         failed: dict[int, str] = {}
         for i, found in zip(unknown, file_hashes([refs[i].path for i in unknown], self.workers), strict=True):
             if isinstance(found, OSError):
                 failed[i] = f"cannot read it: {found.strerror or found}"
             else:
                 digests[i] = found
-        return _stack([bytes.fromhex(digest) if digest else bytes(KEY_BYTES) for digest in digests]), failed
+        return _stack([_digest_bytes(digest, ref) for digest, ref in zip(digests, refs, strict=True)]), failed
 
     def _missing(self, segments: Segments, keys: Bytes) -> list[int]:
         """First position of every key that is not stored, in order."""
@@ -160,7 +160,7 @@ class EmbeddingStore:
         except OSError as error:
             return f"cannot read it: {error.strerror or error}"
         if hashlib.sha256(blob).digest() != key.tobytes():
-            if ref.sha256 is not None:
+            if ref.sha256:
                 return "its bytes are not those that its manifest lists (SHA-256 differs); fetch or build the set again"
             return "it changed while it was read; run again"
         try:
@@ -259,6 +259,16 @@ def _check_finite(vectors: Floats, encoder: Encoder) -> None:
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise BadEmbeddingError(f"encoder {encoder.name} gives NaN or infinite embeddings", bad.tolist())
+
+
+def _digest_bytes(digest: str | None, ref: ImageRef) -> bytes:
+    try:
+        found = bytes.fromhex(digest or "00" * KEY_BYTES)
+    except ValueError:
+        found = b""
+    if len(found) != KEY_BYTES:
+        raise DataError(f"{ref.path}: its manifest lists '{digest}', which is not a SHA-256")
+    return found
 
 
 def _stack(digests: Sequence[bytes]) -> Bytes:

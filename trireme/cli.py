@@ -216,14 +216,18 @@ def memory_search(
     _finish(command(query, arguments or [], side, k))
 
 
-@train.command("lite", epilog=_examples("trireme train lite --out weights"))
+@train.command("lite", epilog=_examples("trireme train lite --out weights", "trireme train lite epochs=20 seed=1"))
 def train_lite(
-    out: Annotated[Path | None, typer.Option(help="Folder for the weights and the record of the run.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the weights and the record of the run.")] = Path("out/lite"),
 ) -> None:
-    """Train the `lite` encoder on common classes and training-role art."""
+    """Train the `lite` encoder's head.
+
+    On common classes and training-role art only. `trireme run encoder.weights=FOLDER/lite.safetensors` uses the result.
+    """
     from trireme.commands.train import lite as command
 
-    _finish(command(out))
+    _finish(command(arguments or [], out))
 
 
 @train.command("reco", epilog=_examples("trireme train reco", "trireme train reco method.reco.k=16 seed=1"))

@@ -19,6 +19,12 @@ from trireme.registry import ENCODERS, METHODS, PAIR_SETS
 KINDS = ("encoder", "memory", "method", "suite")
 FOREIGN = "faiss:"
 """Prefix of a memory that is a FAISS index written elsewhere, with its list of labels."""
+BUILT = "built:"
+"""Prefix of a memory that `trireme memory build` made, here or on another machine."""
+_PLACES = {
+    FOREIGN: "a FAISS index written elsewhere; memory.labels=FILE names its rows",
+    BUILT: "the folder of a memory built before",
+}
 
 _REGISTRIES = {"method": METHODS, "encoder": ENCODERS}
 
@@ -114,11 +120,11 @@ def find(kind: str, name: str) -> Named:
         return Named(kind, name, name, "registered by another distribution, default configuration", {}, None)
     if kind == "memory" and name in PAIR_SETS:
         return Named(kind, name, name, "the pair set of this name", {}, None)
-    if kind == "memory" and name.startswith(FOREIGN) and len(name) > len(FOREIGN):
-        return Named(kind, name, "", "a FAISS index written elsewhere; memory.labels=FILE names its rows", {}, None)
+    if kind == "memory" and name.startswith(tuple(_PLACES)) and not name.endswith(":"):
+        return Named(kind, name, "", _PLACES[name[: name.index(":") + 1]], {}, None)
     known = set(names(kind))
     if kind == "memory":
-        known |= {*PAIR_SETS.names(), *(f"{prefix}PATH" for prefix in (*PAIR_SETS.prefixes, FOREIGN))}
+        known |= {*PAIR_SETS.names(), *(f"{prefix}PATH" for prefix in (*PAIR_SETS.prefixes, *_PLACES))}
     raise unknown_name(kind, name, known)
 
 

@@ -22,6 +22,8 @@ def describe(error: Exception) -> tuple[str, int]:
         return "out of memory; free some, or lower batch_size= and workers=", 1
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"the disk is full ({error.filename or home()}); free some space and run again", 1
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.strerror}: {error.filename}; choose another place with out= or $TRIREME_HOME", 1
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]} ({_keep_traceback(error)})", 1
 
 

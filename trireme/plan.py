@@ -130,6 +130,7 @@ def _plan_run(
             "(see `trireme ls memories`)"
         )
     training = training_sets(component.resolved())
+    validation = opened.validation if getattr(method, "uses_validation", True) else None
     parts = {
         "method": {"registry": component.target, "version": getattr(cls, "version", 1), "config": effective(component)},
         "benchmark": opened.fingerprint(role),
@@ -138,11 +139,11 @@ def _plan_run(
         "memory": None if memory is None else bench.memory_fingerprint(memory, encoder, benchmark),
         "seed": seed,
         "training": [bench.pair_set(name).fingerprint for name in training],
-        "validation": bench.validation_fingerprint(benchmark) if opened.validation else None,
+        "validation": bench.validation_fingerprint(benchmark) if validation else None,
     }
     run = fingerprint(parts)
     name = "--".join(map(_slug, (component.label, benchmark, part.encoder.name, str(seed)))) + f"--{run}"
-    return Run(component, cls, benchmark, encoder, memory, seed, role, training, opened.validation, run, name)
+    return Run(component, cls, benchmark, encoder, memory, seed, role, training, validation, run, name)
 
 
 def effective(component: compose.Component) -> Mapping[str, Any]:

@@ -172,7 +172,7 @@ class Workbench:
 
     def memory_fingerprint(self, name: str, encoder: str, benchmark: str | None) -> str:
         """The fingerprint that the memory has or would have; nothing is encoded for it."""
-        if name.startswith(config.FOREIGN):
+        if name.startswith((config.FOREIGN, config.BUILT)):
             return self.memory(name, encoder, benchmark).fingerprint
 
         def compute() -> str:
@@ -191,6 +191,8 @@ class Workbench:
             benchmark: what it will be asked about: pictures of this benchmark are kept out of it.
         """
         component = self.memory_component(name)
+        if name.startswith((config.FOREIGN, config.BUILT)):
+            return self._once(("memory", name, encoder), lambda: self._open_memory(name, encoder))
 
         def build() -> Memory:
             return Memory.build(
@@ -201,18 +203,21 @@ class Workbench:
                 threshold=component.config.threshold,
             )
 
-        def open_foreign() -> Memory:
-            labels = component.config.labels
-            if not labels:
-                raise UsageError(f"memory {name} is a FAISS index; add memory.labels=FILE with a label for every row")
-            path = Path(name.removeprefix(config.FOREIGN)).expanduser()
-            part = self.encoder(encoder)
-            found = ForeignIndex(path, Path(labels).expanduser(), part.encoder, component.config.label_column)
-            return cast(Memory, found)  # it has the image side of a memory, and says so where more is asked of it
-
-        if name.startswith(config.FOREIGN):
-            return self._once(("memory", name, encoder), open_foreign)
         return self._once(("memory", name, encoder, self._scope(name, benchmark)), build)
+
+    def _open_memory(self, name: str, encoder: str) -> Memory:
+        """A memory that is not ours to build: an index file with labels, or a folder built before."""
+        chosen: MemoryConfig = self.memory_component(name).config
+        prefix, _, place = name.partition(":")
+        path = Path(place).expanduser()
+        say(f"note: {name} is used as it is; pictures of the benchmark may be in it")
+        if f"{prefix}:" == config.BUILT:
+            return Memory.open(path, chosen.index)
+        if not chosen.labels:
+            raise UsageError(f"memory {name} is a FAISS index; add memory.labels=FILE with a label for every row")
+        part = self.encoder(encoder)
+        found = ForeignIndex(path, Path(chosen.labels).expanduser(), part.encoder, chosen.label_column)
+        return cast(Memory, found)  # it has the image side of a memory, and says so where more is asked of it
 
     def _scope(self, name: str, benchmark: str | None) -> tuple[str, ...]:
         """The benchmarks whose pictures are kept out of a memory used for `benchmark`.

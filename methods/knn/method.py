@@ -1,8 +1,8 @@
-"""Nearest labelled pictures. k = 1 is the "CLIP+KNN" baseline of RAR (its released code takes the single nearest image)."""
+"""Nearest labelled pictures. k = 1 is RAR's "CLIP+KNN" baseline: its code takes the single nearest picture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,6 +12,7 @@ from trireme.errors import DataError, UsageError, unknown_name
 from trireme.methods.base import Context, Validation, require_fitted, require_memory
 from trireme.methods.knn.votes import class_scores, rank_votes
 from trireme.methods.selection import Setting, grid_settings, select, subset_scores
+from trireme.retrieval.search import Hits
 from trireme.types import Floats, Ints, Predictions, Sample, Supervision, Task
 
 
@@ -34,13 +35,14 @@ class KnnConfig:
     grid: dict[str, list[float]] = field(default_factory=dict)
 
 
-class _Neighbours(NamedTuple):
-    rows: Ints
-    """(n, depth) memory rows, -1 padded"""
+class _Support(NamedTuple):
+    """The memory rows that are labelled with one of c classes."""
+
     labels: Ints
-    """(n, depth) class indices, -1 padded"""
-    similarities: Floats
-    """(n, depth)"""
+    """(N,) class index of every memory row, -1 where it is none of the classes"""
+    allowed: Ints | None
+    """the labelled rows, None where that is all of them"""
+    classes: int
 
 
 class Knn:
@@ -48,83 +50,93 @@ class Knn:
 
     Config: ClassVar[type[KnnConfig]] = KnnConfig
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT})
+    version: ClassVar[int] = 1
     supervision = Supervision(inference="labels")
     needs_memory = True
 
     def __init__(self, config: KnnConfig) -> None:
-        if config.k < 1 or config.temperature <= 0:
-            raise UsageError("knn needs k of at least 1 and a temperature above 0")
+        if min(config.k, config.depth, config.recorded) < 1 or config.temperature <= 0:
+            raise UsageError("knn needs k, depth and recorded of at least 1 and a temperature above 0")
         for key in config.grid:
             if key not in ("k", "temperature"):
                 raise unknown_name("knn grid key", key, ("k", "temperature"))
         self.config = config
         self._context: Context | None = None
-        self._row_labels: Ints = np.empty(0, dtype=np.int64)
-        self._support: Ints = np.empty(0, dtype=np.int64)
-        self._chosen: Setting = {}
-        self._selection: dict[str, Any] = {}
+        self._support: _Support | None = None
+        self._setting: Setting = {"k": config.k, "temperature": config.temperature}
+        self._facts: dict[str, Any] = {}
+
+    @property
+    def uses_validation(self) -> bool:
+        """Whether k or T is chosen."""
+        return bool(self.config.grid)
 
     def fit(self, context: Context) -> None:
         """Find the memory rows of the context's classes; choose k and T where a grid and validation pictures are given.
 
         Raises:
+            UsageError: no memory, or an empty one.
             DataError: no memory picture has a label of these classes.
         """
         memory = require_memory(context, "knn")
-        self._row_labels = class_indices(memory.labels, context)
-        self._support = np.flatnonzero(self._row_labels >= 0).astype(np.int64)
-        if len(self._support) == 0:
-            raise DataError("no picture of the memory is labelled with a class of this benchmark; knn has nothing to search")
         self._context = context
-        self._chosen = {"k": self.config.k, "temperature": self.config.temperature}
+        self._support = support(memory.labels, context.class_ids, context.class_names)
         if self.config.grid and context.validation is not None:
-            self._select(context.validation)
+            self._select(context, context.validation)
 
-    def _select(self, validation: Validation) -> None:
-        neighbours = self._search(validation.samples)
-        settings = [self._chosen | setting for setting in grid_settings(self.config.grid)]
-        best, tried = select(settings, lambda setting: subset_scores(validation, self._rank(neighbours, setting)[0]))
-        self._chosen = best.setting
-        self._selection = {"benchmark": validation.benchmark.name, "tried": len(tried), "scores": best.scores}
+    def _select(self, context: Context, validation: Validation) -> None:
+        benchmark = validation.benchmark
+        held = support(require_memory(context, "knn").labels, benchmark.class_ids, benchmark.class_names)
+        hits = self._search(context, validation.samples, held)
+        settings = [self._setting | setting for setting in grid_settings(self.config.grid)]
+        best, tried = select(settings, lambda setting: subset_scores(validation, _rank(hits, held, setting)[0]))
+        self._setting = {"k": int(best.setting["k"]), "temperature": float(best.setting["temperature"])}
+        self._facts = {"selection": {"benchmark": benchmark.name, "tried": len(tried), "scores": best.scores}}
 
-    def _search(self, samples: Sequence[Sample]) -> _Neighbours:
-        context = require_fitted(self._context, "knn")
-        memory = require_memory(context, "knn")
+    def _search(self, context: Context, samples: Sequence[Sample], held: _Support) -> Hits:
+        ks = [self.config.k, *map(int, self.config.grid.get("k", []))]
+        depth = max(self.config.depth, self.config.recorded, *ks)
         queries = context.store.images([sample.image for sample in samples])
-        allowed = None if len(self._support) == len(self._row_labels) else self._support
-        depth = max(self.config.depth, self.config.recorded, int(self._chosen["k"]), *map(int, self.config.grid.get("k", [])))
-        hits = memory.search(queries, "image", depth, allowed=allowed, encoder=context.encoder.fingerprint)
-        labels = np.where(hits.rows >= 0, self._row_labels[hits.rows], -1)
-        return _Neighbours(hits.rows, labels, hits.scores)
-
-    def _rank(self, neighbours: _Neighbours, setting: Setting) -> tuple[Ints, Floats]:
-        classes = len(require_fitted(self._context, "knn").class_ids)
-        k, temperature = int(setting["k"]), float(setting["temperature"])
-        return rank_votes(class_scores(neighbours.labels, neighbours.similarities, k, temperature, classes))
+        memory = require_memory(context, "knn")
+        return memory.search(queries, "image", depth, allowed=held.allowed, encoder=context.encoder.fingerprint)
 
     def predict(self, samples: Sequence[Sample]) -> Predictions:
-        """Scores are vote sums in the units of a similarity (`class_scores`); extras hold the neighbours, nearest first."""
-        context = require_fitted(self._context, "knn")
-        neighbours = self._search(samples)
-        ranked, scores = self._rank(neighbours, self._chosen)
+        """Scores are vote sums in the units of a similarity (`class_scores`); extras list the nearest pairs."""
+        context, held = require_fitted(self._context, "knn"), require_fitted(self._support, "knn")
+        hits = self._search(context, samples, held)
+        ranked, scores = _rank(hits, held, self._setting)
         ids = require_memory(context, "knn").ids
-        seen = [row[row >= 0][: self.config.recorded] for row in neighbours.rows]
+        seen = [row[row >= 0][: self.config.recorded] for row in hits.rows]
         extras = {
             "retrieved": [[str(ids[i]) for i in rows] for rows in seen],
-            "retrieved_labels": [[context.class_ids[self._row_labels[i]] for i in rows] for rows in seen],
+            "retrieved_labels": [[context.class_ids[held.labels[i]] for i in rows] for rows in seen],
         }
         return Predictions(ranked, scores, extras)
 
     def facts(self) -> dict[str, Any]:
         """The support size, k and T in use, and how they were chosen."""
-        return {**self._chosen, "support": len(self._support), "selection": self._selection or None}
+        held = require_fitted(self._support, "knn")
+        return {**self._setting, "support": int((held.labels >= 0).sum()), **self._facts}
 
 
-def class_indices(labels: Sequence[str], context: Context) -> Ints:
-    """(N,) class index of each memory label, -1 where it is no class of the context.
+def _rank(hits: Hits, held: _Support, setting: Setting) -> tuple[Ints, Floats]:
+    labels = np.where(hits.rows >= 0, held.labels[hits.rows], -1)
+    k, temperature = int(setting["k"]), float(setting["temperature"])
+    return rank_votes(class_scores(labels, hits.scores, k, temperature, held.classes))
 
-    Labels are class ids; a label that is no id but a class name counts too, as index files written elsewhere list names.
+
+def support(labels: Iterable[str], class_ids: Sequence[str], class_names: Sequence[str]) -> _Support:
+    """The rows whose label is a class. A label is a class id, or a class name in index files written elsewhere.
+
+    Raises:
+        DataError: there is none.
     """
-    index = {name: i for i, name in reversed(list(enumerate(context.class_names)))}
-    index |= {class_id: i for i, class_id in enumerate(context.class_ids)}
-    return np.array([index.get(str(label), -1) for label in labels], dtype=np.int64)
+    index = {name: i for i, name in reversed(list(enumerate(class_names)))}
+    index |= {class_id: i for i, class_id in enumerate(class_ids)}
+    held = np.array([index.get(str(label), -1) for label in labels], dtype=np.int64)
+    rows = np.flatnonzero(held >= 0).astype(np.int64)
+    if len(rows) == 0:
+        raise DataError(
+            "no picture of the memory is labelled with a class of this benchmark; knn has nothing to search"
+        )
+    return _Support(held, None if len(rows) == len(held) else rows, len(class_ids))

@@ -12,9 +12,10 @@ def class_scores(labels: Ints, similarities: Floats, k: int, temperature: float,
     """Scores (n, c) of every class; -inf where no neighbour has it.
 
     A class with neighbours j among the first k gets T log sum_j exp(s_j / T), the logarithm of its vote sum exp(s / T)
-    in the units of a similarity. It is at least the class's best similarity, so voters stand before the classes that only
-    appear deeper in the list; those get their best similarity, which keeps top-5 meaningful when k is small. With k = 1 the
-    score of every class is the similarity of its nearest picture, and the first class is the label of the nearest picture.
+    in the units of a similarity. It is at least the class's best similarity, so voters stand before the classes that
+    only appear deeper in the list; those get their best similarity, which keeps top-5 meaningful when k is small. With
+    k = 1 the score of every class is the similarity of its nearest picture, and the first class is the label of the
+    nearest picture.
 
     Args:
         labels: (n, depth) class indices of the neighbours, nearest first; -1 where there is none.

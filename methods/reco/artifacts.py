@@ -1,4 +1,4 @@
-"""Trained fusions on disk: one folder per training, safetensors and a record, whole or absent."""
+"""Trained fusions and choices on disk: one folder per training, safetensors and a record; whole or absent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from trireme.files import atomic_folder, fingerprint, locked, sha256_file
+from trireme.files import atomic_folder, fingerprint, locked, sha256_file, write_json
 from trireme.progress import say
 
 WEIGHTS, RECORD = "fusion.safetensors", "record.json"
@@ -49,6 +49,24 @@ def trained(
             record = {"format": FORMAT, "key": dict(key), "sha256": sha256_file(part / WEIGHTS), **outcome}
             (part / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return name, record
+
+
+def remembered(root: Path, key: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The JSON-able answer that an earlier call with the same key gave, or a new one, kept for the next call.
+
+    A damaged file is named and computed anew.
+    """
+    path = root / f"choice-{fingerprint({'format': FORMAT, **key})}.json"
+    with locked(path):
+        if path.exists():
+            try:
+                answer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["answer"]
+                return answer
+            except (OSError, ValueError, KeyError, TypeError):
+                say(f"the choice in {path} is damaged; choosing again")
+        answer = compute()
+        write_json(path, {"key": dict(key), "answer": answer})
+        return answer
 
 
 def _load(folder: Path, module: nn.Module) -> dict[str, Any] | None:

@@ -1,4 +1,5 @@
-"""Fusions of a query with what it retrieved: phi_image and phi_text of the paper, and the alternatives compared with them.
+"""Fusions of a query with what it retrieved: phi_image and phi_text of the paper, and the alternatives compared with
+them.
 
 Shapes: n queries, k retrieved, d embedding dimension. Every fusion returns (n, d), L2-normalised.
 """
@@ -33,7 +34,7 @@ class FusionShape:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where an attention fusion starts: inverse temperature, weight of what was retrieved, share of the key subtracted."""
+    """Where an attention fusion starts: inverse temperature, weight of the retrieved, share of the key subtracted."""
 
     scale: float
     gate: float
@@ -56,7 +57,7 @@ class Identity(Fusion):
 
 
 class Mean(Fusion):
-    """Mean fusion: the plain mean of the query and the retrieved embeddings, which the paper reports to perform poorly."""
+    """The plain mean of the query and what it retrieved, which the paper reports to perform poorly."""
 
     def forward(self, query: Tensor, retrieved: Retrieved) -> Tensor:
         found = retrieved.found.unsqueeze(-1)
@@ -67,11 +68,13 @@ class Mean(Fusion):
 class Attention(Fusion):
     """Attention over the hits: keys are the searched side of each hit, values the fused side.
 
-    out = normalise(q + gate W_o sum_j a_j W_v (value_j - residual key_j)),  a = softmax_j(scale (W_q q) . (W_k key_j)) per head.
+    out = normalise(q + gate W_o sum_j a_j W_v (value_j - residual key_j)),  a = softmax_j(scale (W_q q) . (W_k key_j))
+    per head.
 
-    All four matrices start at the identity, so an untrained module is a closed form: the query plus a weighted mean of what
-    was retrieved ("attend and copy"). With `projected` False it stays that form (`weighted_mean`). `residual` > 0 subtracts
-    what the encoder itself says about a hit, so that the query moves by the error that the encoder makes on its neighbours.
+    All four matrices start at the identity, so an untrained module is a closed form: the query plus a weighted mean of
+    what was retrieved ("attend and copy"). With `projected` False it stays that form (`weighted_mean`). `residual` > 0
+    subtracts what the encoder itself says about a hit, so that the query moves by the error that the encoder makes on
+    its neighbours.
     """
 
     def __init__(self, dim: int, heads: int, start: Start, projected: bool) -> None:
@@ -98,26 +101,28 @@ class Attention(Fusion):
         split = (n, k, self.heads, dim // self.heads)
         asked = self._project("query", query).view(n, self.heads, -1)
         logits = torch.einsum("nhd,nkhd->nhk", asked, self._project("key", keys).view(split)) * self.log_scale.exp()
-        weights = logits.masked_fill(~found.unsqueeze(1), -torch.inf).softmax(dim=-1)
-        weights = torch.where(found.any(dim=1)[:, None, None], weights, torch.zeros_like(weights))
+        lowest = torch.finfo(logits.dtype).min  # not -inf: a query that found nothing must not turn gradients into NaN
+        weights = logits.masked_fill(~found.unsqueeze(1), lowest).softmax(dim=-1) * found.unsqueeze(1)
         offered = self._project("value", values - self.residual * keys).view(split)
         copied = torch.einsum("nhk,nkhd->nhd", weights, offered).reshape(n, dim)
         return normalize(query + self.gate * self._project("out", copied), dim=-1)
 
 
 class Transformer(Fusion):
-    """The paper's fusion: one standard self-attention encoder layer over [query, retrieved]; the query's output is kept.
+    """The paper's fusion: one standard self-attention encoder layer over [query, retrieved], read at the query.
 
-    Heads, MLP width, norm placement and position embeddings are not given by the sources at hand (PAPERS.md 1a); 8 heads, width
-    2048 and post-norm are PyTorch's and the original transformer's. With d = 512, width 2048 and 1 + 10 learned positions the
-    layer has the 3.16 M parameters that the paper reports.
+    Heads, MLP width, norm placement and position embeddings are not given by the sources at hand (PAPERS.md 1a); 8
+    heads, width 2048 and post-norm are PyTorch's and the original transformer's. With d = 512, width 2048 and 1 + 10
+    learned positions the layer has the 3.16 M parameters that the paper reports.
     """
 
     def __init__(self, dim: int, k: int, heads: int, mlp_dim: int, norm_first: bool, positions: bool) -> None:
         super().__init__()
         if dim % heads:
             raise UsageError(f"{heads} heads do not divide the embedding dimension {dim}")
-        self.layer = nn.TransformerEncoderLayer(dim, heads, mlp_dim, dropout=0.0, batch_first=True, norm_first=norm_first)
+        self.layer = nn.TransformerEncoderLayer(
+            dim, heads, mlp_dim, dropout=0.0, batch_first=True, norm_first=norm_first
+        )
         self.positions = nn.Parameter(torch.randn(1 + k, dim) * dim**-0.5) if positions else None
 
     def forward(self, query: Tensor, retrieved: Retrieved) -> Tensor:
@@ -125,8 +130,26 @@ class Transformer(Fusion):
         if self.positions is not None:
             tokens = tokens + self.positions[: tokens.shape[1]]
         absent = torch.cat([torch.zeros_like(retrieved.found[:, :1]), ~retrieved.found], dim=1)
-        refined: Tensor = self.layer(tokens, src_key_padding_mask=absent)
-        return normalize(refined[:, 0], dim=-1)
+        return normalize(self._query_output(tokens, absent), dim=-1)
+
+    def _query_output(self, tokens: Tensor, absent: Tensor) -> Tensor:
+        """The layer's output at token 0, (n, d). Nothing reads the other tokens' outputs, so they are not computed."""
+        layer, query = self.layer, tokens[:, :1]
+        if layer.norm_first:
+            inputs = layer.norm1(tokens)
+            query = (
+                query + layer.self_attn(inputs[:, :1], inputs, inputs, key_padding_mask=absent, need_weights=False)[0]
+            )
+            return (query + self._feed_forward(layer.norm2(query)))[:, 0]
+        query = layer.norm1(
+            query + layer.self_attn(query, tokens, tokens, key_padding_mask=absent, need_weights=False)[0]
+        )
+        refined: Tensor = layer.norm2(query + self._feed_forward(query))[:, 0]
+        return refined
+
+    def _feed_forward(self, rows: Tensor) -> Tensor:
+        out: Tensor = self.layer.linear2(self.layer.activation(self.layer.linear1(rows)))
+        return out
 
 
 class Mlp(Fusion):

@@ -23,9 +23,10 @@ def info_nce(images: Tensor, texts: Tensor, scale: Tensor | float) -> Tensor:
 
 
 def reco_loss(v_bar: Tensor, t_bar: Tensor, v: Tensor, t: Tensor, scale: Tensor | float) -> Tensor:
-    """L(V_bar, T_bar) + L(V_bar, T) + L(V, T_bar): refined with refined, and each refined side with the frozen other one.
+    """L(V_bar, T_bar) + L(V_bar, T) + L(V, T_bar): refined with refined, and each refined side with the frozen other
+    one.
 
-    All four are (n, d). The sum over pairs is the paper's; the trainer divides it by n so that a step does not depend on
-    the size of the batch.
+    All four are (n, d). The sum over pairs is the paper's; the trainer divides it by n so that a step does not depend
+    on the size of the batch.
     """
     return info_nce(v_bar, t_bar, scale) + info_nce(v_bar, t, scale) + info_nce(v, t_bar, scale)

@@ -1,4 +1,5 @@
-"""Whose keys are searched and whose embeddings are fused: RECO's uni-modal search, cross-modal fusion, and its ablations.
+"""Whose keys are searched and whose embeddings are fused: RECO's uni-modal search, cross-modal fusion, and its
+ablations.
 
 Shapes: n queries, k neighbours, d embedding dimension, N memory pairs.
 """
@@ -18,6 +19,7 @@ from trireme.retrieval.memory import Memory, Side
 from trireme.types import Floats, Ints
 
 MODES = ("uni", "cross")
+MODALITIES: tuple[Side, Side] = ("image", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,9 @@ class Plan:
 def plan(modality: Side, search: str, values: str) -> Plan:
     """The plan of one modality.
 
-    `search` "uni" compares the query with its own modality, "cross" with the other one. `values` "cross" fuses embeddings of
-    the other modality, "uni" of the query's own. RECO is ("uni", "cross"); Table 5 of the paper has the rest.
+    `search` "uni" compares the query with its own modality, "cross" with the other one. `values` "cross" fuses
+    embeddings of the other modality, "uni" of the query's own. RECO is ("uni", "cross"); Table 5 of the paper has the
+    rest.
 
     Raises:
         UsageError: a mode is neither "uni" nor "cross".
@@ -61,14 +64,27 @@ class Retrieved(NamedTuple):
 
 
 def neighbours(
-    memory: Memory, queries: Floats, chosen: Plan, k: int, encoder: str, exclude: Sequence[Collection[str]] | None = None
+    memory: Memory | None,
+    queries: Floats,
+    chosen: Plan,
+    k: int,
+    encoder: str,
+    exclude: Sequence[Collection[str]] | None = None,
 ) -> Ints:
-    """(n, k) memory rows of the nearest pairs, nearest first, -1 padded. Labels play no part."""
+    """(n, k) memory rows of the nearest pairs, nearest first, -1 padded. Labels play no part.
+
+    A fusion that sees nothing retrieved has no memory; its lists are (n, 0).
+    """
+    if memory is None:
+        return np.zeros((len(queries), 0), dtype=np.int64)
     return memory.search(queries, chosen.searched, k, exclude=exclude, encoder=encoder).rows
 
 
-def gather(memory: Memory, chosen: Plan, rows: Ints, like: Tensor) -> Retrieved:
-    """The embeddings of both sides for (n, k) rows, on the device and in the dtype of `like`."""
+def gather(memory: Memory | None, chosen: Plan, rows: Ints, like: Tensor) -> Retrieved:
+    """The embeddings of both sides for (n, k) rows, on the device and in the dtype of `like`, which is (n, d)."""
+    if memory is None:
+        nothing = like.new_zeros(len(rows), 0, like.shape[1])
+        return Retrieved(nothing, nothing, torch.zeros(len(rows), 0, dtype=torch.bool, device=like.device))
     return Retrieved(
         _take(memory.embeddings(chosen.searched), rows, like),
         _take(memory.embeddings(chosen.fused), rows, like),

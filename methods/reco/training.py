@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from trireme.errors import DataError, UsageError
 from trireme.methods.reco.fusion import Fusion, Identity
 from trireme.methods.reco.loss import reco_loss
-from trireme.methods.reco.search import Plan, Retrieved, gather, neighbours
+from trireme.methods.reco.search import MODALITIES, Plan, Retrieved, gather, neighbours
 from trireme.progress import progress
+from trireme.retrieval.dedup import picture_hashes
 from trireme.retrieval.memory import Memory, Side
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Floats, Ints, Pair
 
 _BLOCK = 65536
-MODALITIES: tuple[Side, Side] = ("image", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ class TrainingSet:
     Attributes:
         ids: pair ids, n of them.
         embeddings: frozen embeddings (n, d) of the pictures and of the captions.
-        rows: (n, k) memory rows retrieved for the pictures and for the captions, -1 padded, the pair itself never among them.
+        rows: (n, k) memory rows retrieved for the pictures and for the captions, -1 padded, the pair itself never
+            among them.
         plans: the sides of the memory that pictures and captions use.
         captions: (n,) a number for each distinct caption.
     """
@@ -64,19 +65,20 @@ class TrainingSet:
 
 
 def own_pairs(memory: Memory, pairs: Sequence[Pair]) -> list[set[str]]:
-    """For every pair, the ids of the memory pairs that are the pair itself: its id, and any id that holds the same picture."""
-    wanted = {pair.image.sha256 for pair in pairs if pair.image.sha256}
+    """For every pair, the memory pairs that are the pair itself: its id, and every id that holds the same picture."""
+    pictures = picture_hashes([pair.image for pair in pairs])
+    wanted = set(pictures) - {""}
     holders: defaultdict[str, set[str]] = defaultdict(set)
     for start in range(0, len(memory) if wanted else 0, _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(memory)))
         for row, ref in zip(rows, memory.refs(rows), strict=True):
             if ref.sha256 in wanted:
                 holders[str(ref.sha256)].add(str(memory.ids[row]))
-    return [{pair.id} | (holders.get(pair.image.sha256 or "") or set()) for pair in pairs]
+    return [{pair.id} | holders.get(picture, set()) for pair, picture in zip(pairs, pictures, strict=True)]
 
 
 def training_set(
-    store: EmbeddingStore, memory: Memory, pairs: Sequence[Pair], plans: dict[Side, Plan], k: int, encoder: str
+    store: EmbeddingStore, memory: Memory | None, pairs: Sequence[Pair], plans: dict[Side, Plan], k: int, encoder: str
 ) -> TrainingSet:
     """Encode the pairs (from the cache where it has them) and find the neighbours of both sides once.
 
@@ -89,9 +91,12 @@ def training_set(
     kept = [pair for position, pair in enumerate(pairs) if position not in unreadable]
     if len(kept) < 2:
         raise DataError(f"only {len(kept)} training pairs are readable; reco needs at least two")
-    own = own_pairs(memory, kept)
+    own = own_pairs(memory, kept) if memory is not None else None
     captions = [pair.caption for pair in kept]
-    embeddings: dict[Side, Floats] = {"image": store.images([pair.image for pair in kept]), "text": store.texts(captions)}
+    embeddings: dict[Side, Floats] = {
+        "image": store.images([pair.image for pair in kept]),
+        "text": store.texts(captions),
+    }
     rows = {side: neighbours(memory, embeddings[side], plans[side], k, encoder, own) for side in MODALITIES}
     numbers = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
     kinds = np.array([numbers[caption] for caption in captions], dtype=np.int64)
@@ -101,8 +106,8 @@ def training_set(
 def batches(captions: Ints, size: int, distinct: bool, generator: np.random.Generator) -> Iterator[Ints]:
     """Shuffled batches of row numbers for one epoch; a batch of one pair is dropped, it has no negatives.
 
-    With `distinct` no batch holds a caption twice: the second picture of a concept would be a negative of the first although
-    its caption is the same. The occurrences of a caption are dealt out to rounds, and no batch crosses rounds.
+    With `distinct` no batch holds a caption twice: the second picture of a concept would be a negative of the first
+    although its caption is the same. The occurrences of a caption are dealt out to rounds, and no batch crosses rounds.
     """
     order = generator.permutation(len(captions))
     rounds = np.zeros(len(captions), dtype=np.int64)
@@ -120,7 +125,7 @@ def batches(captions: Ints, size: int, distinct: bool, generator: np.random.Gene
 
 
 def train(
-    fusions: dict[Side, Fusion], data: TrainingSet, memory: Memory, recipe: Recipe, seed: int, device: str
+    fusions: dict[Side, Fusion], data: TrainingSet, memory: Memory | None, recipe: Recipe, seed: int, device: str
 ) -> list[float]:
     """Train the fusions in place with AdamW; the mean loss of a pair in every epoch.
 
@@ -150,7 +155,7 @@ def train(
                 if not torch.isfinite(loss):
                     raise DataError("reco's training loss is not finite; lower lr, or check the embeddings for NaN")
                 optimiser.zero_grad()
-                (loss / len(rows)).backward()
+                torch.autograd.backward(loss / len(rows))
                 optimiser.step()
                 schedule.step()
                 total, seen = total + float(loss.detach()), seen + len(rows)
@@ -163,7 +168,7 @@ def train(
 def _batch_loss(
     fusions: dict[Side, Fusion],
     data: TrainingSet,
-    memory: Memory,
+    memory: Memory | None,
     rows: Ints,
     scale: Tensor,
     turn: Tensor | None,
@@ -181,8 +186,11 @@ def _batch_loss(
 
 
 def rotation(dim: int, generator: np.random.Generator) -> Tensor:
-    """A random orthogonal (d, d) matrix. Turning the whole shared space keeps every inner product, so a fusion that copies
-    what it attends to is unharmed and one that memorises directions is not."""
+    """A random orthogonal (d, d) matrix.
+
+    Turning the whole shared space keeps every inner product, so a fusion that copies what it attends to is unharmed and
+    one that memorises directions is not.
+    """
     q, r = np.linalg.qr(generator.standard_normal((dim, dim)))
     return torch.from_numpy((q * np.sign(np.diag(r))).astype(np.float32))
 

@@ -28,7 +28,9 @@ class ZeroShot:
     Config: ClassVar[type[ZeroShotConfig]] = ZeroShotConfig
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT})
     supervision = Supervision()
+    version: ClassVar[int] = 1
     needs_memory = False
+    uses_validation = False
 
     def __init__(self, config: ZeroShotConfig) -> None:
         self.config = config

@@ -1,4 +1,4 @@
-"""Real parts, small: pictures drawn here, an open_clip model with random weights saved to disk, `trireme` as a process."""
+"""Real parts, small: pictures drawn here, an open_clip model with random weights on disk, `trireme` as a process."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from trireme.cli import main
+from trireme.files import home
 
 CLASSES = ("red square", "green square", "blue square", "grey square", "yellow square", "black square")
 _COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (128, 128, 128), (200, 200, 60), (40, 40, 40))
@@ -37,13 +38,15 @@ def draw(folder: Path, per_class: int, seed: int, size: int = 32) -> Path:
 
 @dataclass
 class Place:
-    """A working folder with a home of its own, in which `trireme` runs as a process."""
+    """A working folder, and a home, in which `trireme` runs."""
 
     folder: Path
+    shared: bool = False
 
     @property
     def home(self) -> Path:
-        return self.folder / "home"
+        """Its own, or the default one where pictures and weights are shared with everything else."""
+        return home() if self.shared else self.folder / "home"
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """`trireme` as a process of its own."""

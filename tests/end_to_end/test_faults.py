@@ -39,9 +39,7 @@ def test_killed_between_batches_and_resumed(place: Place, comparison: tuple[str,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["embeddings", "memories", "out"])
-def test_killed_at_any_stage_and_resumed(
-    part: str, place: Place, comparison: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_killed_at_any_stage_and_resumed(part: str, place: Place, comparison: tuple[str, ...], tmp_path: Path) -> None:
     """Killed as soon as the first file of a stage appears, in whatever state it is."""
     whole = Place(tmp_path / "whole")
     whole.folder.mkdir()
@@ -98,16 +96,20 @@ def test_two_processes_at_once(place: Place, comparison: tuple[str, ...], tmp_pa
     assert len(list((place.folder / "out" / "runs").glob("[!.]*"))) == 2
 
 
-@pytest.mark.parametrize("limit", [400, 15_000, 24_000, 200_000])
+@pytest.mark.parametrize("limit", [400, 24_000, 200_000])
 def test_a_full_disk_is_one_clear_line(limit: int, place: Place, comparison: tuple[str, ...]) -> None:
     """No file may grow beyond the limit, which the system reports as it reports a full disk, wherever it hits."""
     script = (
-        f"import resource, sys; sys.dont_write_bytecode = True; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {resource.RLIM_INFINITY})); "
+        f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {resource.RLIM_INFINITY})); "
         "from trireme.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     environment = {"TRIREME_HOME": str(place.home), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
-        [sys.executable, "-c", script, *comparison], cwd=place.folder, env=environment, capture_output=True, text=True
+        [sys.executable, "-B", "-c", script, *comparison],
+        cwd=place.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
     assert "the disk is full" in done.stderr
@@ -144,6 +146,28 @@ def test_a_damaged_record_is_named_and_computed_again(place: Place, comparison: 
     assert "predictions.parquet" in done.stderr
     assert "1 runs computed, 1 already there" in done.stderr
     assert place.table() == before
+
+
+def test_an_output_folder_that_is_a_file(place: Place, comparison: tuple[str, ...]) -> None:
+    (place.folder / "taken").write_text("something else")
+    done = place.trireme(*comparison, "out=taken", code=1)
+    assert "taken" in done.stderr
+    assert "choose another place with out=" in done.stderr
+    assert not (place.home / "errors").exists(), "it is no bug"
+
+
+def test_a_memory_of_another_encoder_is_refused(place: Place, comparison: tuple[str, ...]) -> None:
+    place.trireme(*comparison)
+    [memory] = [path.parent for path in (place.home / "memories").glob("*/manifest.json")]
+    arguments = [f"memory=built:{memory}" if part.startswith("memory=") else part for part in comparison]
+    place.trireme(*arguments, "out=built")
+    assert place.table("built").replace(f"built:{memory}", "M") == place.table().replace(
+        str(next(part for part in comparison if part.startswith("memory="))).removeprefix("memory="), "M"
+    )
+    done = place.trireme(*arguments, "encoder.image_interpolation=bilinear", "out=other", code=1)
+    assert "was built by encoder open_clip:tiny-clip" in done.stderr
+    assert "trireme memory build" in done.stderr
+    assert set(place.records("other")) == {"zero_shot"}
 
 
 def test_a_damaged_memory_says_what_to_do(place: Place, comparison: tuple[str, ...]) -> None:

@@ -118,6 +118,30 @@ def test_csv_and_parquet_are_benchmarks_too(place: Place, comparison: tuple[str,
         assert [(row["method"], row["metric"], row["score"]) for row in rows(place.table(name[:3]))] == expected
 
 
+def test_compare_is_the_difference_of_the_table(place: Place, comparison: tuple[str, ...]) -> None:
+    place.trireme(*comparison)
+    top1 = {row["method"]: float(row["score"]) for row in rows(place.table()) if row["metric"] == "top1"}
+    printed = place.trireme("compare", "knn", "zero_shot").stdout.splitlines()
+    assert printed[0] == "knn minus zero_shot, percentage points"
+    [line] = [line for line in printed if " top1 " in line]
+    assert f" {top1['knn'] - top1['zero_shot']:+.1f} " in line
+    unknown = place.trireme("compare", "knn", "zeroshot", code=2)
+    assert "did you mean 'zero_shot'?" in unknown.stderr
+
+
+def test_the_order_of_samples_changes_no_score(place: Place, comparison: tuple[str, ...], pictures: Path) -> None:
+    listed = [(str(path), path.parent.name) for path in sorted((pictures / "test").rglob("*.png"))]
+    shuffled = [listed[i] for i in np.random.default_rng(0).permutation(len(listed))]
+    tables = []
+    for name, lines in (("sorted", listed), ("shuffled", shuffled)):
+        with (place.folder / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("image", "label"), *lines])
+        arguments = [f"benchmark=csv:{name}.csv" if part.startswith("benchmark=") else part for part in comparison]
+        place.trireme(*arguments, f"out={name}")
+        tables.append([{**row, "benchmark": "", "run": ""} for row in rows(place.table(name))])
+    assert tables[0] == tables[1]
+
+
 def test_memory_search_finds_the_picture_itself(
     place: Place, comparison: tuple[str, ...], pictures: Path, model: Path
 ) -> None:

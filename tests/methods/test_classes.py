@@ -22,7 +22,9 @@ def test_normalise_keeps_a_zero_row() -> None:
     np.testing.assert_array_equal(normalise(np.zeros((1, 3), dtype=np.float32)), np.zeros((1, 3)))
 
 
-scores = hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 30)), elements=st.integers(-4, 4).map(float))
+scores = hnp.arrays(
+    np.float32, st.tuples(st.integers(1, 6), st.integers(1, 30)), elements=st.integers(-4, 4).map(float)
+)
 
 
 @given(scores)

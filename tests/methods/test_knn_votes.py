@@ -16,7 +16,9 @@ CLASSES = 6
 @st.composite
 def neighbour_lists(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     n, depth = draw(st.integers(1, 4)), draw(st.integers(1, 12))
-    labels = draw(st.lists(st.lists(st.integers(0, CLASSES - 1), min_size=depth, max_size=depth), min_size=n, max_size=n))
+    labels = draw(
+        st.lists(st.lists(st.integers(0, CLASSES - 1), min_size=depth, max_size=depth), min_size=n, max_size=n)
+    )
     steps = draw(st.lists(st.lists(st.integers(-99, 99), min_size=depth, max_size=depth), min_size=n, max_size=n))
     similarities = -np.sort(-np.array(steps, dtype=np.float32) / 100, axis=1)
     held = np.array(labels, dtype=np.int64)
@@ -28,7 +30,9 @@ def neighbour_lists(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(neighbour_lists(), st.integers(1, 12), st.sampled_from([0.01, 0.1, 1.0]))
-def test_scores_are_log_vote_sums_then_best_similarities(lists: tuple[np.ndarray, np.ndarray], k: int, t: float) -> None:
+def test_scores_are_log_vote_sums_then_best_similarities(
+    lists: tuple[np.ndarray, np.ndarray], k: int, t: float
+) -> None:
     labels, similarities = lists
     scores = class_scores(labels, similarities, k, t, CLASSES)
     for row, held, similar in zip(scores, labels, similarities, strict=True):

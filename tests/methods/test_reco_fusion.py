@@ -45,7 +45,9 @@ def test_attention_starts_at_its_closed_form(kind: str, missing: int) -> None:
     refined = build(FusionShape(kind, DIM, K, heads=1), START).double()(query, retrieved)
     seen = K - missing
     for i in range(len(query)):
-        expected = closed_form(query[i].numpy(), retrieved.keys[i, :seen].numpy(), retrieved.values[i, :seen].numpy(), START)
+        expected = closed_form(
+            query[i].numpy(), retrieved.keys[i, :seen].numpy(), retrieved.values[i, :seen].numpy(), START
+        )
         np.testing.assert_allclose(refined[i].detach().numpy(), expected, atol=1e-7)
 
 
@@ -70,9 +72,24 @@ def test_nothing_found_leaves_a_finite_answer_that_ignores_the_padding(kind: str
 
 
 def test_one_encoder_layer_has_the_parameters_counted_in_papers_1a() -> None:
-    # PAPERS.md 1a: one standard layer with d = 512 and FFN 2048 has 3,152,384; 11 learned positions x 512 make 3,158,016
+    # PAPERS.md 1a: one standard layer with d = 512 and FFN 2048 has 3,152,384; 11 learned positions x 512 make
+    # 3,158,016
     assert parameters(Transformer(512, 10, 8, 2048, norm_first=False, positions=False)) == 3_152_384
     assert parameters(Transformer(512, 10, 8, 2048, norm_first=False, positions=True)) == 3_158_016
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_the_paper_fusion_is_torchs_encoder_layer_read_at_the_query(norm: str) -> None:
+    query, retrieved = batch(4, missing=1)
+    torch.manual_seed(0)
+    fusion = build(FusionShape("transformer", DIM, K, heads=4, mlp_dim=8, norm=norm), START).double()
+    assert isinstance(fusion, Transformer)
+    tokens = torch.cat([query.unsqueeze(1), retrieved.values], dim=1)
+    absent = torch.cat([torch.zeros(len(query), 1, dtype=torch.bool), ~retrieved.found], dim=1)
+    whole = fusion.layer.train()(tokens, src_key_padding_mask=absent)[
+        :, 0
+    ]  # dropout is 0; train() avoids fused kernels
+    torch.testing.assert_close(fusion(query, retrieved), torch.nn.functional.normalize(whole, dim=-1))
 
 
 def test_mlp_sees_nothing_retrieved() -> None:

@@ -89,18 +89,18 @@ def test_own_ids_are_rows_of_the_list(tiny: OpenClipEncoder, tmp_path: Path) -> 
     faiss.write_index(index, str(tmp_path / "map.index"))
     opened = ForeignIndex(tmp_path / "map.index", _write_labels(tmp_path, "txt", list("abcdef")), tiny)
     assert opened.search(vectors(3, DIM), "image", 1).rows[:, 0].tolist() == [5, 0, 2]
-    with pytest.raises(DataError, match="ids up to 5, .* only 5 labels"):
+    with pytest.raises(DataError, match=r"ids up to 5, .* only 5 labels"):
         ForeignIndex(tmp_path / "map.index", _write_labels(tmp_path, "txt", list("abcde")), tiny)
 
 
 def test_what_does_not_belong_together_is_refused(hnsw: Path, tiny: OpenClipEncoder, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds 200 vectors, .* 199 labels"):
+    with pytest.raises(DataError, match=r"holds 200 vectors, .* 199 labels"):
         ForeignIndex(hnsw, _write_labels(tmp_path, "txt", LABELS[:-1]), tiny)
     other = faiss.IndexFlatIP(16)
     other.add(vectors(N, 16))
     faiss.write_index(other, str(tmp_path / "16.index"))
     labels = _write_labels(tmp_path, "txt")
-    with pytest.raises(MemoryMismatchError, match="16 dimensions, encoder .* makes 32"):
+    with pytest.raises(MemoryMismatchError, match=r"16 dimensions, encoder .* makes 32"):
         ForeignIndex(tmp_path / "16.index", labels, tiny)
     hnsw.write_bytes(hnsw.read_bytes()[:3000])
     with pytest.raises(DataError, match="not a whole FAISS index"):

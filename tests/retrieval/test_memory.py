@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def test_the_four_searches_equal_brute_force(memory: Memory, store: EmbeddingSto
 
 
 def test_excluded_and_allowed_together(memory: Memory) -> None:
-    """Reference: brute force over the allowed rows that are not excluded. Ids that are not in the memory are no error."""
+    """Reference: brute force over the allowed rows that are not excluded. Ids of no pair are no error."""
     queries = np.asarray(memory.embeddings("image"))
     allowed = np.array([19, 3, 5, 7, 7, 11])
     exclude = [[f"p{i}", "elsewhere/x"] for i in range(20)]
@@ -229,3 +230,13 @@ def test_hnsw_recall_is_counted_on_the_queries_asked(store: EmbeddingStore, pict
     assert reopened.fingerprint == built.fingerprint
     queries = store.images(pictures(30, seed=1))
     assert_equal(reopened.search(queries, "image", 5), built.search(queries, "image", 5))
+
+
+def test_two_builders_do_the_work_once(store: EmbeddingStore, pictures: Pictures) -> None:
+    """The second waits for the first and opens its memory: 12 pictures and 12 captions go through the model once."""
+    pairs = pair_set(pictures(12))
+    stores = [EmbeddingStore(OpenClipEncoder(store.encoder.config)) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(lambda each: Memory.build(pairs, each, index=FLAT), stores)
+    assert one.folder == two.folder
+    assert sum(each.forwards for each in stores) == 24

@@ -39,7 +39,7 @@ def test_embeddings_are_those_of_bare_open_clip(tiny: OpenClipEncoder, tiny_fold
     np.testing.assert_allclose(tiny.encode_pixels(_pixels(tiny, pictures)), expected_images, atol=1e-6)
     np.testing.assert_allclose(tiny.encode_texts(TEXTS), expected_texts, atol=1e-6)
     assert tiny.dim == 32
-    assert tiny.logit_scale == pytest.approx(float(model.logit_scale.exp()))
+    assert tiny.logit_scale == pytest.approx(model.logit_scale.exp().item())
 
 
 def test_tokens_are_those_that_open_clip_returns_itself(tiny: OpenClipEncoder, pictures: Pictures) -> None:

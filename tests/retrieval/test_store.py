@@ -40,7 +40,7 @@ def test_cache_hit_equals_recomputation_and_needs_no_forward(tiny: OpenClipEncod
     assert "model" not in vars(again.encoder)  # the weights were not even loaded
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.lists(st.integers(0, 9), max_size=15), batch=st.integers(1, 7))
 def test_order_repetition_and_batch_size_do_not_matter(
     tiny: OpenClipEncoder, pictures: Pictures, tmp_path_factory: pytest.TempPathFactory, order: list[int], batch: int
@@ -161,6 +161,12 @@ def test_manifest_hash_saves_reading(tiny: OpenClipEncoder, pictures: Pictures) 
     expected = EmbeddingStore(tiny).images(refs)
     Path(refs[0].path).unlink()
     assert np.array_equal(EmbeddingStore(tiny).images(refs), expected)
+
+
+def test_hash_that_is_none_is_named(tiny: OpenClipEncoder, pictures: Pictures) -> None:
+    for digest in ("xyz", "ab"):
+        with pytest.raises(DataError, match=rf"0000\.png: its manifest lists '{digest}', which is not a SHA-256"):
+            EmbeddingStore(tiny).prepare([replace(pictures(1)[0], sha256=digest)])
 
 
 def test_rows_reach_the_disk_in_chunks(

@@ -71,6 +71,7 @@ def test_killed_encoding_goes_on_where_it_stopped(
     np.testing.assert_allclose(found, uninterrupted, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_processes_share_one_store(
     tiny_config: OpenClipConfig, tiny: OpenClipEncoder, pictures: Pictures, tmp_path: Path
 ) -> None:

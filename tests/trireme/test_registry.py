@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -30,7 +31,7 @@ def test_every_builtin_name_can_be_imported(registry: Registry) -> None:
     ],
 )
 def test_a_wrong_name_is_answered_with_the_nearest(registry: Registry, typed: str, near: str) -> None:
-    with pytest.raises(UsageError, match=rf"unknown {registry.kind} '{typed}'; did you mean '{near}'") as caught:
+    with pytest.raises(UsageError, match=re.escape(f"'{typed}'; did you mean '{near}'?")) as caught:
         registry.target(typed)
     assert caught.value.exit_code == 2
     assert typed not in registry
@@ -44,7 +45,7 @@ def test_prefixes_open_any_path_but_not_nothing() -> None:
 
 def test_a_target_that_is_gone_is_one_line() -> None:
     lost = Registry("method", "trireme.none", {"lost": "trireme.methods.no_such_module:Thing"})
-    with pytest.raises(TriremeError, match="method 'lost' cannot be imported from trireme.methods.no_such_module"):
+    with pytest.raises(TriremeError, match="method 'lost' cannot be imported from trireme"):
         lost.load("lost")
     wrong = Registry("method", "trireme.none", {"wrong": "trireme.types:NoSuchThing"})
     with pytest.raises(TriremeError, match="NoSuchThing"):

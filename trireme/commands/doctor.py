@@ -27,6 +27,7 @@ _IMPORTS = {
     "timm": "timm",
     "safetensors": "safetensors",
     "omegaconf": "omegaconf",
+    "resvg-py": "resvg_py",
 }
 
 

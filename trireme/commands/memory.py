@@ -63,6 +63,8 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def _open(name: str, arguments: Sequence[str]) -> tuple[Memory, Workbench, Request]:
+    if (Path(name).expanduser() / "manifest.json").is_file():
+        name = f"built:{name}"
     request = parse_parts([*arguments, f"memory={name}"])
     if len(request.encoders) != 1 or len(request.memories) != 1:
         raise UsageError("give one memory and one encoder")

@@ -26,6 +26,10 @@ def run(arguments: Sequence[str]) -> int:
         f"{outcome.forwards} pictures and texts encoded; {time.monotonic() - start:.1f} s; "
         f"records in {request.out / 'runs'}"
     )
+    by_reason: dict[str, list[str]] = {}
     for failure in outcome.failures:
-        say(f"failed: {failure.what}: {failure.reason}")
+        by_reason.setdefault(failure.reason, []).append(failure.what)
+    for reason, runs in by_reason.items():
+        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+        say(f"failed: {runs[0]}{more}: {reason}")
     return 1 if outcome.failures else 0

@@ -6,15 +6,27 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from trireme.config import Named
+from trireme.errors import UsageError
 from trireme.progress import say
+from trireme.registry import open_benchmark, open_pairs
 from trireme.request import parse
 
 
-def lite(out: Path | None) -> int:
-    """Train the `lite` encoder's weights."""
-    from trireme.retrieval.encoders.lite.training import train
+def lite(arguments: Sequence[str], out: Path) -> int:
+    """Train the head of the `lite` encoder on common classes; `KEY=VALUE` changes one setting of the training."""
+    from trireme.compose import resolve
+    from trireme.retrieval.encoders.lite.training import TrainLiteConfig, train
 
-    train(out)
+    overrides = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise UsageError(f"'{argument}' is not key=value, such as epochs=20")
+        overrides[key] = value
+    chosen = resolve(Named("train lite", "lite", "", "", {}, None), TrainLiteConfig, overrides)
+    pictures, memory = open_pairs("world/train-common"), open_pairs("world/memory")
+    train(chosen.config, pictures, open_benchmark("world/validation"), out, memory)
     return 0
 
 

@@ -13,7 +13,7 @@ _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
 def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """One random view of each picture: flip, rotation, scale, shear and shift on white; hue, saturation, contrast, line width.
+    """One random view of each picture: pose (flip, rotation, scale, shear, shift), line width and palette.
 
     Args:
         pixels: (n, 3, h, w) in [-1, 1], drawn on white.

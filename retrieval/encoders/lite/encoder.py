@@ -15,15 +15,15 @@ from torch import Tensor
 from trireme.files import fingerprint
 from trireme.retrieval.encoders.base import EncoderConfig, file_sha256, normalise, resolve_device, resolve_dtype
 from trireme.retrieval.encoders.lite import text, trunk
-from trireme.retrieval.encoders.lite.model import LiteHead
 from trireme.retrieval.encoders.lite.checkpoint import committed_weights, read_head, read_logit_scale
+from trireme.retrieval.encoders.lite.model import LiteHead
 from trireme.types import Floats
 
 PREPROCESSING = "white square, bicubic antialias, 128 px, mean 0.5, std 0.5"
 
 
 class LiteEncoder:
-    """EfficientNet-Lite0 (frozen), a small vision transformer on its patch tokens (trained), MiniLM for texts (frozen)."""
+    """EfficientNet-Lite0 (frozen), a small transformer on its patch tokens (trained), MiniLM for texts (frozen)."""
 
     name = "lite"
     dim = text.DIM
@@ -45,7 +45,7 @@ class LiteEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Over both wheels, the head's weights, the preprocessing and the dtype. DataError where the weights are missing."""
+        """Over both wheels, the head's weights, preprocessing and dtype. DataError where the weights are missing."""
         return fingerprint(
             {
                 "encoder": "lite",
@@ -79,13 +79,13 @@ class LiteEncoder:
 
     @torch.inference_mode()
     def encode_tokens(self, pixels: Tensor) -> Floats:
-        """(n, 3, 128, 128) -> (n, 16, 1280): the frozen trunk's patch tokens, row by row of a 4 x 4 grid."""
+        """(n, 3, 128, 128) -> (n, 16, 640): the frozen trunk's patch tokens, row by row of a 4 x 4 grid."""
         tokens: Floats = self._trunk(self._placed(pixels)).float().cpu().numpy()
         return tokens
 
     @torch.inference_mode()
     def encode_features(self, tokens: Tensor) -> Floats:
-        """(n, 16, 1280) trunk tokens, as `encode_tokens` gives them -> (n, 384), L2-normalised."""
+        """(n, 16, 640) trunk tokens, as `encode_tokens` gives them -> (n, 384), L2-normalised."""
         return normalise(self.head(self._placed(tokens)), self.name)
 
     @cached_property

@@ -1,11 +1,12 @@
 """The trained part of `lite`: a small vision transformer over the frozen trunk's patch tokens.
 
-The names follow CLIP's vision transformer (`class_embedding`, `positional_embedding`, `transformer.resblocks`, `ln_post`, `proj`,
-`logit_scale`), so that code which walks such a tower, or puts new blocks before its blocks, finds what it expects.
+The names follow CLIP's vision transformer (`class_embedding`, `positional_embedding`, `transformer.resblocks`,
+`ln_post`, `proj`, `logit_scale`): code that walks such a tower or puts blocks before its blocks finds what it expects.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trireme.retrieval.encoders.lite.text import DIM
-from trireme.retrieval.encoders.lite.trunk import GRID, WIDTH
+from trireme.retrieval.encoders.lite.trunk import GRID, STAGE_4, WIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,22 @@ class HeadShape:
     width: int = 256
     heads: int = 4
     mlp_ratio: int = 4
+    layout: int = 64
+
+
+class ChannelDropout(nn.Module):
+    """Dropout with one mask for all tokens of a picture: no place can fill in for another, and it costs little."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, tokens, channels) -> the same shape; the identity when not training."""
+        if not self.training or not self.share:
+            return x
+        kept = torch.rand(x.shape[0], 1, x.shape[2], device=x.device) >= self.share
+        return x * (kept / (1.0 - self.share)).to(x.dtype)
 
 
 class ResidualAttentionBlock(nn.Module):
@@ -33,23 +50,26 @@ class ResidualAttentionBlock(nn.Module):
     def __init__(self, shape: HeadShape, dropout: float = 0.0) -> None:
         super().__init__()
         width, hidden = shape.width, shape.width * shape.mlp_ratio
-        self.heads, self.dropout = shape.heads, dropout
+        self.heads = shape.heads
         self.ln_1 = nn.LayerNorm(width)
         self.in_proj = nn.Linear(width, 3 * width)
         self.out_proj = nn.Linear(width, width)
         self.ln_2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), ChannelDropout(dropout), nn.Linear(hidden, width))
+        self.dropout = ChannelDropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, tokens, width) -> the same shape."""
-        x = x + F.dropout(self._attention(self.ln_1(x)), self.dropout, self.training)
-        return x + F.dropout(self.mlp(self.ln_2(x)), self.dropout, self.training)
+        x = x + self.dropout(self._attention(self.ln_1(x)))
+        out: Tensor = x + self.dropout(self.mlp(self.ln_2(x)))
+        return out
 
     def _attention(self, x: Tensor) -> Tensor:
         n, tokens, width = x.shape
         q, k, v = self.in_proj(x).view(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.out_proj(mixed.transpose(1, 2).reshape(n, tokens, width))
+        # Written out: for 17 tokens, the backward pass of the fused kernel costs more than all other products together.
+        weights = (q @ k.transpose(-1, -2) / math.sqrt(width // self.heads)).softmax(-1)
+        out: Tensor = self.out_proj((weights.to(v.dtype) @ v).transpose(1, 2).reshape(n, tokens, width))
         return out
 
 
@@ -70,20 +90,29 @@ class Transformer(nn.Module):
 class LiteHead(nn.Module):
     """Trunk tokens to unit image embeddings in the space of the text tower.
 
-    The projected class token is added to a linear map of the mean trunk token: the map keeps what the trunk already tells apart (good for
-    classes nobody trained on), the transformer adds what depends on where things are.
+    To the projected class token a linear map of the whole grid of tokens is added (each token to `layout` numbers, all
+    of them to the embedding): it keeps what the trunk already tells apart, on which classes without training rest.
 
     Args:
         dropout: of the residual branches, in training only.
-        token_dropout: share of patch tokens left out of a training pass.
+        feature_dropout: share of token channels zeroed in a training pass.
+        token_dropout: share of patch tokens that the transformer does not see in a training pass.
     """
 
-    def __init__(self, shape: HeadShape | None = None, dropout: float = 0.0, token_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        shape: HeadShape | None = None,
+        dropout: float = 0.0,
+        feature_dropout: float = 0.0,
+        token_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.shape = shape = shape or HeadShape()
-        self.token_dropout = token_dropout
-        self.feature_mean = nn.Buffer(torch.zeros(WIDTH))
-        self.feature_scale = nn.Buffer(torch.ones(()))
+        self.feature_dropout, self.token_dropout = ChannelDropout(feature_dropout), token_dropout
+        self.feature_mean: Tensor
+        self.feature_scale: Tensor
+        self.register_buffer("feature_mean", torch.zeros(WIDTH))
+        self.register_buffer("feature_scale", torch.ones(WIDTH))
         self.patch_embedding = nn.Linear(WIDTH, shape.width)
         self.class_embedding = nn.Parameter(torch.randn(shape.width) * 0.02)
         self.positional_embedding = nn.Parameter(torch.randn(GRID * GRID + 1, shape.width) * 0.02)
@@ -91,12 +120,39 @@ class LiteHead(nn.Module):
         self.transformer = Transformer(shape, dropout)
         self.ln_post = nn.LayerNorm(shape.width)
         self.proj = nn.Parameter(torch.randn(shape.width, DIM) * shape.width**-0.5)
-        self.skip = nn.Parameter(torch.randn(WIDTH, DIM) * WIDTH**-0.5)
+        self.layout = nn.Linear(WIDTH, shape.layout)
+        self.layout_proj = nn.Linear(GRID * GRID * shape.layout, DIM)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
+    def standardise(self, tokens: Tensor) -> None:
+        """Set the mean and scale of each token channel from (n, 16, 640) training tokens."""
+        values = tokens.float()
+        self.feature_mean.copy_(values.mean((0, 1)))
+        self.feature_scale.copy_(1.0 / values.std((0, 1)).clamp(min=1e-6))
+
+    def neighbour_features(self, tokens: Tensor) -> Tensor:
+        """(n, 16, 640) trunk tokens -> (n, 16 * 192): stage 5 on its grid, the teacher of `keep_neighbours`."""
+        return tokens[..., STAGE_4:].float().flatten(1)
+
+    def clone(self) -> LiteHead:
+        """A copy in evaluation mode that does not train."""
+        return copy.deepcopy(self).eval().requires_grad_(False)
+
     def embed(self, tokens: Tensor) -> Tensor:
-        """(n, 16, 1280) trunk tokens -> (n, 17, width), what goes into the first block; the class token comes first."""
-        x = self.patch_embedding(self._standardised(tokens)) + self.positional_embedding[1:]
+        """(n, 16, 640) trunk tokens -> (n, 17, width), what goes into the first block; the class token comes first."""
+        return self._embed(self._standardised(tokens))
+
+    def project(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """(n, 17, width) out of the last block, with the (n, 16, 640) trunk tokens -> (n, 384), L2-normalised."""
+        return self._project(x, self._standardised(tokens))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(n, 16, 640) trunk tokens -> (n, 384), L2-normalised: `project(transformer(embed(tokens)), tokens)`."""
+        features = self.feature_dropout(self._standardised(tokens))
+        return self._project(self.transformer(self._embed(features)), features)
+
+    def _embed(self, features: Tensor) -> Tensor:
+        x = self.patch_embedding(features) + self.positional_embedding[1:]
         if self.training and self.token_dropout:
             kept = max(1, round(x.shape[1] * (1 - self.token_dropout)))
             rows = torch.rand(x.shape[:2], device=x.device).argsort(1)[:, :kept, None]
@@ -105,14 +161,9 @@ class LiteHead(nn.Module):
         out: Tensor = self.ln_pre(torch.cat([first, x], 1))
         return out
 
-    def project(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """(n, 17, width) out of the last block, with the (n, 16, 1280) trunk tokens -> (n, 384), L2-normalised."""
-        mean = self._standardised(tokens).mean(1)
-        return F.normalize(self.ln_post(x[:, 0]) @ self.proj + mean @ self.skip, dim=-1)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(n, 16, 1280) trunk tokens -> (n, 384), L2-normalised."""
-        return self.project(self.transformer(self.embed(tokens)), tokens)
+    def _project(self, x: Tensor, features: Tensor) -> Tensor:
+        layout = self.layout_proj(self.layout(features).flatten(1))
+        return F.normalize(self.ln_post(x[:, 0]) @ self.proj + layout, dim=-1)
 
     def _standardised(self, tokens: Tensor) -> Tensor:
         return (tokens - self.feature_mean) * self.feature_scale

@@ -1,0 +1,116 @@
+"""RECO: refine the picture and the class prompts with what they retrieve, then compare them (PAPERS.md 1a)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from trireme.methods.base import Context, require_fitted, require_memory
+from trireme.methods.classes import rank, similarity
+from trireme.methods.reco.artifacts import remembered
+from trireme.methods.reco.choose import ClassTexts, Fusions, Trial, choose_start, start_setting
+from trireme.methods.reco.config import RecoConfig, check
+from trireme.methods.reco.refine import Retriever
+from trireme.methods.reco.search import MODALITIES
+from trireme.methods.reco.trainer import Trainer
+from trireme.methods.selection import Setting
+from trireme.types import Floats, Predictions, Sample, Supervision, Task
+
+
+@dataclass(slots=True)
+class _State:
+    """What `fit` leaves behind."""
+
+    context: Context
+    retriever: Retriever
+    k: int
+    fusions: Fusions
+    classes: Floats
+    """(c, d) refined class embeddings, t_bar"""
+    facts: dict[str, Any]
+
+
+class Reco:
+    """Ranks classes by the similarity of the refined picture and the refined prompts. Reads captions, never labels."""
+
+    Config: ClassVar[type[RecoConfig]] = RecoConfig
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT})
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: RecoConfig) -> None:
+        check(config)
+        self.config = config
+        self._state: _State | None = None
+
+    @property
+    def needs_memory(self) -> bool:
+        """False for the MLP control, which retrieves nothing."""
+        return self.config.fusion != "mlp"
+
+    @property
+    def uses_validation(self) -> bool:
+        """Whether a start or a training is chosen."""
+        return bool(self.config.grid or self.config.train_grid or self.config.choose_trained)
+
+    @property
+    def supervision(self) -> Supervision:
+        """Captions of the training pairs where it trains, captions of the memory where it retrieves."""
+        return Supervision("captions" if self.config.train_on else "none", "captions" if self.needs_memory else "none")
+
+    def fit(self, context: Context) -> None:
+        """Choose the start, train the fusion (or load it), choose between them, refine the classes.
+
+        Raises:
+            UsageError: a memory is needed and missing or empty.
+            DataError: the training pairs cannot be used.
+            MemoryMismatchError: another encoder built the memory.
+        """
+        config = self.config
+        memory = require_memory(context, "reco") if self.needs_memory else None
+        retriever = Retriever(memory, config, context.encoder.fingerprint, context.device)
+        trial = None
+        if self.uses_validation and context.validation is not None and context.validation.samples:
+            trial = Trial(context, context.validation, retriever, config)
+        setting, facts = self._start(trial, context.artifacts)
+        outcome = Trainer(context, retriever, config, setting).fusions(trial)
+        k, names, templates = int(setting["k"]), context.class_names, context.templates
+        texts = ClassTexts(context.store, retriever, names, templates, config.prompts, k)
+        retriever.measure(texts.queries, "text", k)
+        classes = texts.refined(outcome.fusions["text"], k)
+        self._state = _State(context, retriever, k, outcome.fusions, classes, {**setting, **facts, **outcome.facts})
+
+    def _start(self, trial: Trial | None, artifacts: Path) -> tuple[Setting, dict[str, Any]]:
+        """Where the fusion starts: what validation prefers in the grid, else what the config says."""
+        if trial is None or not self.config.grid:
+            return start_setting(self.config), {}
+        scored = trial
+
+        def choose() -> dict[str, Any]:
+            setting, facts = choose_start(scored, self.config)
+            return {"setting": setting, "facts": facts}
+
+        key = {"what": "start", "defaults": start_setting(self.config), "grid": self.config.grid, **trial.key()}
+        answer = remembered(artifacts / "reco", key, choose)
+        return answer["setting"], {"start_selection": answer["facts"]}
+
+    def predict(self, samples: Sequence[Sample]) -> Predictions:
+        """Scores are cosines of v_bar and t_bar; the column `retrieved` lists the pairs that each picture found."""
+        state = require_fitted(self._state, "reco")
+        queries = state.context.store.images([sample.image for sample in samples])
+        rows = state.retriever.rows(queries, "image", state.k)
+        state.retriever.measure(queries, "image", state.k)
+        refined = state.retriever.refine(state.fusions["image"], queries, rows, "image")
+        ranked, scores = rank(similarity(refined, state.classes))
+        if state.retriever.memory is None:
+            return Predictions(ranked, scores)
+        ids = state.retriever.memory.ids
+        retrieved = [[str(ids[row]) for row in found if row >= 0] for found in rows]
+        return Predictions(ranked, scores, {"retrieved": retrieved})
+
+    def facts(self) -> dict[str, Any]:
+        """The setting and how it was chosen, what was trained, the recall of an approximate index on our queries."""
+        state = require_fitted(self._state, "reco")
+        recall = {side: state.retriever.recall[side].mean for side in MODALITIES}
+        return {**state.facts, "retrieval_recall": {side: share for side, share in recall.items() if share is not None}}

@@ -1,0 +1,68 @@
+"""The real frozen models and real pictures of the world, from the default home, where a second run costs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trireme.benchmarks.world import open_benchmark, open_pairs
+from trireme.retrieval.encoders.lite import LiteEncoder
+from trireme.types import Benchmark, Floats, Pair, PairSet, Role, Sample
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> None:
+    """Replaces the fixture of the folder above: fetching 100 MB of models for every test would take minutes."""
+
+
+@pytest.fixture(scope="session")
+def encoder() -> LiteEncoder:
+    return LiteEncoder(LiteEncoder.Config(device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def validation(world: None) -> Benchmark:
+    return open_benchmark("world/validation")
+
+
+@pytest.fixture(scope="session")
+def samples(validation: Benchmark) -> list[Sample]:
+    """Every fourth validation picture, 134 of 536."""
+    return list(validation.samples(Role.VALIDATION))[::4]
+
+
+@pytest.fixture(scope="session")
+def train_common(world: None) -> PairSet:
+    return open_pairs("world/train-common")
+
+
+class FewPairs:
+    """The first classes of a pair set, so that a training run takes seconds."""
+
+    def __init__(self, pairs: PairSet, classes: int) -> None:
+        chosen = sorted({pair.label for pair in pairs.pairs()})[:classes]
+        self._pairs = [pair for pair in pairs.pairs() if pair.label in chosen]
+        self.name, self.fingerprint = f"{pairs.name}[:{classes}]", "0123456789abcdef"
+
+    def pairs(self) -> list[Pair]:
+        return self._pairs
+
+
+@pytest.fixture(scope="session")
+def few(train_common: PairSet) -> FewPairs:
+    return FewPairs(train_common, 12)
+
+
+def unit(values: Floats) -> bool:
+    return bool(np.allclose(np.linalg.norm(values, axis=1), 1.0, atol=1e-5))
+
+
+@pytest.fixture
+def weights_copy(tmp_path: Path) -> Path:
+    from trireme.retrieval.encoders.lite.checkpoint import committed_weights
+
+    copy = tmp_path / "lite.safetensors"
+    copy.write_bytes(committed_weights().read_bytes())
+    return copy

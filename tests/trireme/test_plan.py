@@ -1,0 +1,158 @@
+"""Which runs a request stands for, and what their hashes depend on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import draw
+from trireme.errors import DataError, TriremeError, UsageError
+from trireme.plan import Run, default_memory, make_plan, training_sets
+from trireme.request import parse
+from trireme.types import Role
+from trireme.workbench import Workbench
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TRIREME_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "test", 2, seed=1)
+    draw(tmp_path / "other", 2, seed=4)
+    draw(tmp_path / "train", 2, seed=2)
+    return tmp_path
+
+
+ENCODER = ("encoder=open_clip", "encoder.model=ViT-S-32-alt", "encoder.random=true")
+
+
+def plan(*arguments: str) -> list[Run]:
+    request = parse([*ENCODER, *arguments])
+    runs, failures = make_plan(request, Workbench(request))
+    assert not failures
+    return runs
+
+
+def one(*arguments: str) -> Run:
+    [run] = plan(*arguments)
+    return run
+
+
+BASE = ("method=knn", "benchmark=folder:test", "memory=folder:train")
+
+
+def test_every_combination_once(folder: Path) -> None:
+    runs = plan("method=zero_shot,knn", "benchmark=folder:test,folder:other", "memory=folder:train", "seed=0,1")
+    assert len(runs) == len({run.hash for run in runs}) == 2 * 2 * 2
+    assert len({run.name for run in runs}) == 8
+
+
+def test_a_method_without_memory_is_one_run_for_all_memories(folder: Path) -> None:
+    runs = plan("method=zero_shot,knn", "benchmark=folder:test", "memory=folder:train,folder:other")
+    assert [run.method.name for run in runs].count("zero_shot") == 1
+    assert [run.method.name for run in runs].count("knn") == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("seed=1",),
+        ("method.knn.k=2",),
+        ("encoder.seed=1",),
+        ("dtype=bfloat16",),
+        ("memory.threshold=0.5",),
+        ("memory.index=hnsw",),
+    ],
+    ids=" ".join,
+)
+def test_what_can_change_a_score_changes_the_hash(changed: tuple[str, ...], folder: Path) -> None:
+    assert one(*BASE, *changed).hash != one(*BASE).hash
+
+
+@pytest.mark.parametrize(
+    "changed", [("device=cpu",), ("batch_size=3",), ("workers=1",), ("out=x",), ("method.knn.k=1",)], ids=" ".join
+)
+def test_what_cannot_change_a_score_does_not(changed: tuple[str, ...], folder: Path) -> None:
+    assert one(*BASE, *changed).hash == one(*BASE).hash
+
+
+def test_the_name_of_a_method_is_not_part_of_the_hash(folder: Path) -> None:
+    method = folder / "configs" / "method"
+    method.mkdir(parents=True)
+    (method / "nearest.yaml").write_text("method: knn\nk: 1\n")
+    assert one("method=nearest", *BASE[1:]).hash == one(*BASE).hash
+
+
+def test_pictures_and_names_change_the_hash(folder: Path) -> None:
+    before = one(*BASE).hash
+    picture = folder / "test" / "red square" / "000.png"
+    picture.write_bytes((folder / "other" / "red square" / "000.png").read_bytes())
+    changed = one(*BASE).hash
+    assert changed != before
+    (folder / "test" / "red square").rename(folder / "test" / "scarlet square")
+    assert one(*BASE).hash not in (before, changed)
+
+
+def test_a_memory_is_needed_where_the_method_says_so(folder: Path) -> None:
+    with pytest.raises(UsageError, match="method 'knn' needs a memory for folder:test; add memory=NAME"):
+        plan("method=knn", "benchmark=folder:test")
+    with pytest.raises(UsageError, match="needs a memory"):
+        plan("method=knn", "benchmark=folder:test", "memory=none")
+
+
+def test_one_reason_for_all_runs_is_said_once(folder: Path) -> None:
+    with pytest.raises(TriremeError, match="missing"):
+        plan("method=zero_shot,knn", "benchmark=folder:missing", "memory=folder:train")
+
+
+def test_a_benchmark_that_cannot_be_opened_does_not_stop_the_others(folder: Path) -> None:
+    request = parse([*ENCODER, "method=zero_shot", "benchmark=folder:missing,folder:test"])
+    runs, failures = make_plan(request, Workbench(request))
+    assert [run.benchmark for run in runs] == ["folder:test"]
+    assert [failure.what for failure in failures] == ["zero_shot on folder:missing, open_clip"]
+
+
+def test_pictures_of_the_benchmark_are_kept_out_of_the_memory(folder: Path) -> None:
+    """The same folder as benchmark and as memory: every pair is a copy of a test picture, so none is left."""
+    request = parse([*ENCODER, "method=knn", "benchmark=folder:test", "memory=folder:test"])
+    bench = Workbench(request)
+    [run], _ = make_plan(request, bench)
+    assert run.memory is not None
+    with pytest.raises(DataError, match="12 near-duplicates"):
+        bench.memory(run.memory, run.encoder, run.benchmark)
+
+
+def test_unknown_settings_of_a_part_are_told_before_anything_runs(folder: Path) -> None:
+    with pytest.raises(UsageError, match="memory: unknown config key 'indx'; did you mean 'index'"):
+        plan(*BASE, "memory.indx=hnsw")
+    with pytest.raises(UsageError, match="encoder: unknown config key 'modl'; did you mean 'model'"):
+        plan(*BASE, "encoder.modl=x")
+
+
+def test_default_memories() -> None:
+    assert default_memory("world/food") == "world"
+    assert default_memory("world/tiny") == "world/tiny"
+    assert default_memory("folder:x") is None
+
+
+def test_pair_sets_named_anywhere_in_a_configuration() -> None:
+    config = {
+        "k": 3,
+        "train_on": ["world/train-fresh", "nothing"],
+        "inner": {"more": "world/train"},
+        "name": "world/all",
+    }
+    assert training_sets(config) == ("world/train-fresh", "world/train")
+
+
+def test_validation_of_a_split_folder(folder: Path) -> None:
+    """Pictures of `val` are for the VALIDATION role, which `role=validation` scores."""
+    (folder / "split").mkdir()
+    (folder / "test").rename(folder / "split" / "test")
+    (folder / "other").rename(folder / "split" / "val")
+    test = one("method=zero_shot", "benchmark=folder:split")
+    validation = one("method=zero_shot", "benchmark=folder:split", "role=validation")
+    assert (test.role, validation.role) == (Role.TEST, Role.VALIDATION)
+    assert test.validation == "folder:split"
+    assert test.hash != validation.hash
