@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from trireme.benchmarks.base import RowBenchmark, RowPairs
-from trireme.benchmarks.hashes import picture_hashes
 from trireme.benchmarks.templates import templates
 from trireme.errors import DataError, UsageError, unknown_name
+from trireme.hashes import file_hashes
 from trireme.types import Benchmark, ImageRef, Pair, PairSet, Role, Sample
 
 SCHEMES = ("folder", "csv", "parquet")
@@ -61,7 +61,7 @@ def open_benchmark(name: str, **options: Any) -> Benchmark:
     rows = _read(name, options)
     classes = tuple(sorted({row.label for row in rows}))
     place = {label: number for number, label in enumerate(classes)}
-    refs = _refs(name, rows)
+    refs = _refs(rows)
     samples: dict[Role, list[Sample]] = {Role.TEST: [], Role.VALIDATION: []}
     for row, ref in zip(rows, refs, strict=True):
         if row.split != _PAIRS:
@@ -89,7 +89,7 @@ def open_pairs(name: str, **options: Any) -> PairSet:
     rows = [row for row in _read(name, options) if row.split in ("", _PAIRS)]
     if not rows:
         raise DataError(f"{name} has no pictures for a memory: none of its rows is in the split 'memory' or 'train'")
-    refs = _refs(name, rows)
+    refs = _refs(rows)
     return RowPairs(
         name,
         tuple(
@@ -107,9 +107,12 @@ def _templates(given: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _refs(name: str, rows: Sequence[Row]) -> list[ImageRef]:
-    hashes = picture_hashes(name, [row.path for row in rows])
-    return [ImageRef(str(row.path), sha256) for row, sha256 in zip(rows, hashes, strict=True)]
+def _refs(rows: Sequence[Row]) -> list[ImageRef]:
+    hashes = file_hashes([str(row.path) for row in rows], workers=2)
+    return [
+        ImageRef(str(row.path), found if isinstance(found, str) else None)
+        for row, found in zip(rows, hashes, strict=True)
+    ]
 
 
 def _read(name: str, options: Mapping[str, Any]) -> list[Row]:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from trireme.errors import UsageError
 from trireme.files import fingerprint
-from trireme.retrieval.hashes import file_hashes
+from trireme.hashes import file_hashes
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Floats, ImageRef
 

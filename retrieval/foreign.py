@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from trireme.errors import DataError, MemoryMismatchError, UsageError
 from trireme.files import fingerprint
+from trireme.hashes import file_sha256
 from trireme.retrieval.encoders.base import Encoder
-from trireme.retrieval.hashes import file_sha256
 from trireme.retrieval.index import FlatIndex
 from trireme.retrieval.search import Hits, Side, checked_queries, checked_rows, padded, search_without
 from trireme.types import Floats, ImageRef, Ints

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trireme.errors import DataError, MemoryMismatchError, UsageError
 from trireme.files import fingerprint, home, locked
-from trireme.retrieval.hashes import file_sha256
+from trireme.hashes import file_sha256
 from trireme.retrieval.index import Index, IndexConfig, index_file, open_index
 from trireme.retrieval.memory_build import ARRAYS, MANIFEST, PAIRS, SCHEMA, memory_key, write_memory
 from trireme.retrieval.search import SIDES, Hits, Side, checked_queries, checked_rows, search_without

@@ -20,9 +20,9 @@ import torch
 
 from trireme.errors import DataError
 from trireme.files import home
+from trireme.hashes import file_hashes
 from trireme.progress import progress, say
 from trireme.retrieval.encoders.base import BadEmbeddingError, Encoder, load_image
-from trireme.retrieval.hashes import file_hashes
 from trireme.retrieval.segments import KEY_BYTES, Bytes, DamagedSegmentError, Segments
 from trireme.types import Floats, ImageRef
 

@@ -76,8 +76,8 @@ def make_plan(request: Request, bench: Workbench) -> tuple[list[Run], list[Failu
                 except TriremeError as error:
                     failures.append(Failure(f"{component.label} on {benchmark}, {encoder}", str(error)))
                     continue
-                if run is not None:
-                    runs.setdefault(run.hash, run)
+                if run is not None and (first := runs.setdefault(run.hash, run)).method.label != component.label:
+                    say(f"note: {component.label} is the same run as {first.method.label}; the table shows the latter")
     if not runs and failures and len({failure.reason for failure in failures}) == 1:
         raise TriremeError(failures[0].reason)
     if not runs and not failures:
@@ -94,7 +94,7 @@ def _settings(request: Request, benchmarks: Sequence[str]) -> Iterator[tuple[str
 
 def default_memory(benchmark: str) -> str | None:
     """The memory of a benchmark where the command line names none: the world has its own, your pictures do not."""
-    if benchmark == "world/tiny":
+    if benchmark.startswith("world/tiny"):
         return "world/tiny"
     return "world" if benchmark.startswith("world/") else None
 
@@ -130,6 +130,8 @@ def _plan_run(
             "(see `trireme ls memories`)"
         )
     training = training_sets(component.resolved())
+    for name in training:
+        bench.check_training(name, benchmark)
     validation = opened.validation if getattr(method, "uses_validation", True) else None
     parts = {
         "method": {"registry": component.target, "version": getattr(cls, "version", 1), "config": effective(component)},

@@ -30,10 +30,11 @@ from trireme.workbench import Readable, Workbench
 
 @dataclass
 class Outcome:
-    """What became of a plan."""
+    """What became of a plan: runs computed and found, why others failed, what went through a model."""
 
     computed: int = 0
     found: int = 0
+    benchmarks: set[str] = field(default_factory=set)
     failures: list[Failure] = field(default_factory=list)
     forwards: int = 0
 
@@ -64,13 +65,9 @@ def run_plan(request: Request, command: Sequence[str]) -> Outcome:
     """
     bench = Workbench(request)
     runs, failures = make_plan(request, bench)
-    outcome = Outcome(failures=list(failures))
-    waiting = []
-    for run in runs:
-        if find_finished(request, run) is None:
-            waiting.append(run)
-        else:
-            outcome.found += 1
+    waiting = [run for run in runs if find_finished(request, run) is None]
+    outcome = Outcome(found=len(runs) - len(waiting), failures=list(failures))
+    outcome.benchmarks = {bench.benchmark(run.benchmark).name for run in runs}
     for position, run in enumerate(waiting, 1):
         say(f"[{position}/{len(waiting)}] {run}")
         try:
@@ -113,6 +110,8 @@ def find_finished(request: Request, run: Run) -> RunRecord | None:
             say(f"warning: {error}")
             continue
         if record.run == run.hash:
+            if record.method != run.method.label:
+                say(f"note: {run.method.label} is the same run as {record.method}; the table shows the latter")
             return record
     return None
 

@@ -109,6 +109,24 @@ class Workbench:
 
         return self._once(("pair facts", name), describe)
 
+    def check_training(self, name: str, benchmark: str) -> None:
+        """Refuse a training set that holds a picture of the benchmark or of its validation, by its bytes.
+
+        Raises:
+            DataError: naming the first one.
+        """
+
+        def check() -> None:
+            held_out = {_key(ref) for other in self._with_validation(benchmark) for ref in self._pictures(other)}
+            shared = [pair.id for pair in self.pair_set(name).pairs() if _key(pair.image) in held_out]
+            if shared:
+                raise DataError(
+                    f"the training set '{name}' holds {len(shared)} pictures of '{benchmark}' (first: {shared[0]}); "
+                    "nothing may be trained on test or validation pictures: take them out, or train on another set"
+                )
+
+        self._once(("training checked", name, benchmark), check)
+
     def encoder(self, name: str) -> EncoderPart:
         def build() -> EncoderPart:
             request = self.request
@@ -228,11 +246,17 @@ class Workbench:
         listed = tuple(self.memory_component(name).config.deduplicate_against)
         if benchmark is None or benchmark in listed:
             return listed
-        own = self.benchmark(benchmark)
-        with_validation = [benchmark, *([own.validation] if own.validation else [])]
-        covered = {_key(ref) for other in listed for ref in self._pictures(other)}
-        extra = [other for other in with_validation if any(_key(ref) not in covered for ref in self._pictures(other))]
-        return (*listed, *(other for other in extra if other not in listed))
+
+        def widen() -> tuple[str, ...]:
+            covered = {_key(ref) for other in listed for ref in self._pictures(other)}
+            asked = [other for other in self._with_validation(benchmark) if other not in listed]
+            return (*listed, *(o for o in asked if any(_key(ref) not in covered for ref in self._pictures(o))))
+
+        return self._once(("scope", name, benchmark), widen)
+
+    def _with_validation(self, benchmark: str) -> tuple[str, ...]:
+        own = self.benchmark(benchmark).validation
+        return (benchmark,) if own is None else tuple(dict.fromkeys((benchmark, own)))
 
     def kept_out(self, name: str, benchmark: str | None) -> list[ImageRef]:
         """Pictures that no pair of the memory may nearly equal, each once, in a stable order."""

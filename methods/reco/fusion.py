@@ -136,16 +136,18 @@ class Transformer(Fusion):
         """The layer's output at token 0, (n, d). Nothing reads the other tokens' outputs, so they are not computed."""
         layer, query = self.layer, tokens[:, :1]
         if layer.norm_first:
-            inputs = layer.norm1(tokens)
-            query = (
-                query + layer.self_attn(inputs[:, :1], inputs, inputs, key_padding_mask=absent, need_weights=False)[0]
-            )
-            return (query + self._feed_forward(layer.norm2(query)))[:, 0]
-        query = layer.norm1(
-            query + layer.self_attn(query, tokens, tokens, key_padding_mask=absent, need_weights=False)[0]
-        )
-        refined: Tensor = layer.norm2(query + self._feed_forward(query))[:, 0]
-        return refined
+            query = query + self._attend(layer.norm1(tokens), absent)
+            refined: Tensor = query + self._feed_forward(layer.norm2(query))
+        else:
+            query = layer.norm1(query + self._attend(tokens, absent))
+            refined = layer.norm2(query + self._feed_forward(query))
+        return refined[:, 0]
+
+    def _attend(self, tokens: Tensor, absent: Tensor) -> Tensor:
+        out: Tensor = self.layer.self_attn(tokens[:, :1], tokens, tokens, key_padding_mask=absent, need_weights=False)[
+            0
+        ]
+        return out
 
     def _feed_forward(self, rows: Tensor) -> Tensor:
         out: Tensor = self.layer.linear2(self.layer.activation(self.layer.linear1(rows)))

@@ -101,7 +101,9 @@ class Trainer:
             losses = train(fusions, data, memory, recipe, context.seed, context.device)
             return {"pairs": len(data), "losses": losses}
 
-        name, record = trained(context.artifacts / "reco", key, nn.ModuleDict({str(side): fusion for side, fusion in fusions.items()}), run)
+        name, record = trained(
+            context.artifacts / "reco", key, nn.ModuleDict({str(side): fusion for side, fusion in fusions.items()}), run
+        )
         facts = {
             "training": {"epochs": recipe.epochs, "lr": recipe.lr, "weight_decay": recipe.weight_decay},
             "trained_parameters": sum(parameters(fusion) for fusion in fusions.values()),

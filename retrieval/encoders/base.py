@@ -13,7 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from trireme.errors import DataError, UsageError
-from trireme.retrieval.hashes import file_sha256
+from trireme.hashes import file_sha256
 from trireme.types import Floats
 
 __all__ = [

@@ -118,6 +118,26 @@ def test_csv_and_parquet_are_benchmarks_too(place: Place, comparison: tuple[str,
         assert [(row["method"], row["metric"], row["score"]) for row in rows(place.table(name[:3]))] == expected
 
 
+def test_a_fusion_is_trained_once_and_kept(place: Place, comparison: tuple[str, ...], pictures: Path) -> None:
+    """`trireme train reco` and two runs share one training; the records say what it learned from."""
+    from tests.end_to_end.conftest import draw
+
+    draw(place.folder / "learn", 4, seed=5)
+    settings = ["method.reco.train_on=[folder:learn]", "method.reco.epochs=2"]
+    arguments = ["method=reco" if part.startswith("method=") else part for part in comparison[1:]]
+    fitted = place.trireme("train", "reco", *arguments, *settings)
+    assert json.loads(fitted.stdout)["trained_parameters"] > 0
+    kept = {path: path.stat().st_mtime_ns for path in (place.home / "trained").rglob("*.safetensors")}
+    assert kept
+    place.trireme("run", *arguments, *settings)
+    assert {path: path.stat().st_mtime_ns for path in (place.home / "trained").rglob("*.safetensors")} == kept
+    [record] = place.records().values()
+    [learned] = record["training"]  # type: ignore[misc]
+    assert learned["name"] == "folder:learn"
+    assert learned["sources"] == {"folder:learn": 24}
+    assert record["method"]["supervision"]["training"] == "captions"  # type: ignore[index]
+
+
 def test_compare_is_the_difference_of_the_table(place: Place, comparison: tuple[str, ...]) -> None:
     place.trireme(*comparison)
     top1 = {row["method"]: float(row["score"]) for row in rows(place.table()) if row["metric"] == "top1"}

@@ -123,6 +123,16 @@ def test_pictures_of_the_benchmark_are_kept_out_of_the_memory(folder: Path) -> N
         bench.memory(run.memory, run.encoder, run.benchmark)
 
 
+def test_nothing_trains_on_a_picture_of_its_benchmark(folder: Path) -> None:
+    """One picture of the test folder, under another name, is enough."""
+    arguments = ("method=reco", *BASE[1:], "method.reco.train_on=[folder:other]")
+    assert one(*arguments).training_sets == ("folder:other",)
+    stolen = (folder / "test" / "red square" / "000.png").read_bytes()
+    (folder / "other" / "red square" / "007.png").write_bytes(stolen)
+    with pytest.raises(TriremeError, match=r"holds 1 pictures of 'folder:test' \(first: red square/007.png\)"):
+        plan(*arguments)
+
+
 def test_unknown_settings_of_a_part_are_told_before_anything_runs(folder: Path) -> None:
     with pytest.raises(UsageError, match="memory: unknown config key 'indx'; did you mean 'index'"):
         plan(*BASE, "memory.indx=hnsw")
@@ -133,6 +143,7 @@ def test_unknown_settings_of_a_part_are_told_before_anything_runs(folder: Path) 
 def test_default_memories() -> None:
     assert default_memory("world/food") == "world"
     assert default_memory("world/tiny") == "world/tiny"
+    assert default_memory("world/tiny-validation") == "world/tiny"
     assert default_memory("folder:x") is None
 
 
@@ -154,5 +165,15 @@ def test_validation_of_a_split_folder(folder: Path) -> None:
     test = one("method=zero_shot", "benchmark=folder:split")
     validation = one("method=zero_shot", "benchmark=folder:split", "role=validation")
     assert (test.role, validation.role) == (Role.TEST, Role.VALIDATION)
-    assert test.validation == "folder:split"
     assert test.hash != validation.hash
+
+
+def test_validation_counts_only_for_a_method_that_selects(folder: Path) -> None:
+    """knn chooses k on validation pictures where a grid is given, and looks at none of them otherwise."""
+    (folder / "split").mkdir()
+    (folder / "test").rename(folder / "split" / "test")
+    (folder / "other").rename(folder / "split" / "val")
+    plain = ("method=knn", "benchmark=folder:split", "memory=folder:train")
+    choosing = (*plain, "method.knn.grid={k: [1, 3]}")
+    assert one(*plain).validation is None
+    assert one(*choosing).validation == "folder:split"

@@ -18,8 +18,8 @@ def run(arguments: Sequence[str]) -> int:
     from trireme.runner import run_plan
 
     outcome = run_plan(request, ["trireme", "run", *arguments])
-    if (request.out / "runs").is_dir() and (outcome.computed or outcome.found):
-        leaderboard(request.out, role=str(request.role))
+    if outcome.computed or outcome.found:
+        leaderboard(request.out, role=str(request.role), benchmarks=outcome.benchmarks)
     sys.stdout.flush()
     say(
         f"{outcome.computed} runs computed, {outcome.found} already there, {len(outcome.failures)} failed; "

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trireme.retrieval.encoders.lite.text import DIM
-from trireme.retrieval.encoders.lite.trunk import GRID, STAGE_4, WIDTH
+from trireme.retrieval.encoders.lite.trunk import FOLD, GRID, STAGE_4, STAGE_5, WIDTH
+
+GRID_CHANNELS = STAGE_4 // FOLD + STAGE_5
+"""Channels of a place of the grid in the linear map: stage 4 averaged over its four places, and stage 5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,6 @@ class HeadShape:
     width: int = 256
     heads: int = 4
     mlp_ratio: int = 4
-    layout: int = 64
 
 
 class ChannelDropout(nn.Module):
@@ -90,8 +92,8 @@ class Transformer(nn.Module):
 class LiteHead(nn.Module):
     """Trunk tokens to unit image embeddings in the space of the text tower.
 
-    To the projected class token a linear map of the whole grid of tokens is added (each token to `layout` numbers, all
-    of them to the embedding): it keeps what the trunk already tells apart, on which classes without training rest.
+    To the projected class token a linear map of the whole grid is added. It keeps what the trunk already tells apart,
+    on which classes without training rest, and it learns in few epochs.
 
     Args:
         dropout: of the residual branches, in training only.
@@ -120,8 +122,7 @@ class LiteHead(nn.Module):
         self.transformer = Transformer(shape, dropout)
         self.ln_post = nn.LayerNorm(shape.width)
         self.proj = nn.Parameter(torch.randn(shape.width, DIM) * shape.width**-0.5)
-        self.layout = nn.Linear(WIDTH, shape.layout)
-        self.layout_proj = nn.Linear(GRID * GRID * shape.layout, DIM)
+        self.grid_proj = nn.Linear(GRID * GRID * GRID_CHANNELS, DIM, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def standardise(self, tokens: Tensor) -> None:
@@ -162,8 +163,10 @@ class LiteHead(nn.Module):
         return out
 
     def _project(self, x: Tensor, features: Tensor) -> Tensor:
-        layout = self.layout_proj(self.layout(features).flatten(1))
-        return F.normalize(self.ln_post(x[:, 0]) @ self.proj + layout, dim=-1)
+        stage_4 = features[..., :STAGE_4].reshape(len(features), GRID * GRID, STAGE_4 // FOLD, FOLD).mean(3)
+        grid = torch.cat([stage_4, features[..., STAGE_4:]], 2)
+        image = self.ln_post(x[:, 0]) @ self.proj + self.grid_proj(grid.flatten(1))
+        return F.normalize(image.float(), dim=-1)
 
     def _standardised(self, tokens: Tensor) -> Tensor:
         return (tokens - self.feature_mean) * self.feature_scale

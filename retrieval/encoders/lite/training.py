@@ -141,7 +141,9 @@ def fit(
     head.standardise(data.tokens[0])
     centre = head.neighbour_features(data.tokens[0]).mean(0)
     averaged = _Average(head, config.averaging)
-    optimiser = torch.optim.AdamW(_groups(head, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(
+        _groups(head, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
+    )
     rng = np.random.default_rng(config.seed)
     per_epoch = _steps(config, len(data.labels))
     steps = config.epochs * per_epoch
@@ -213,7 +215,7 @@ def _batches(config: TrainLiteConfig, n: int, rng: np.random.Generator) -> Itera
     size = min(config.batch_size, n)
     for _ in range(config.epochs):
         order = torch.from_numpy(rng.permutation(n))
-        yield from order[: n - n % size].split(size)
+        yield from torch.split(order[: n - n % size], size)
 
 
 def _steps(config: TrainLiteConfig, n: int) -> int:

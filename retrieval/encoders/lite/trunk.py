@@ -34,9 +34,10 @@ ARCHITECTURE = "tf_efficientnet_lite0"
 TENSORS = 247
 IMAGE_SIZE = 128
 GRID = 4
-STAGE_4, STAGE_5 = 448, 192
+FOLD = 4
+STAGE_4, STAGE_5 = 112 * FOLD, 192
 WIDTH = STAGE_4 + STAGE_5
-"""Channels of a token: stage 4's 112 at each of four places (it has an 8 x 8 grid), then stage 5's."""
+"""Channels of a token: stage 4's 112, each at FOLD places one after the other (its grid is 8 x 8), then stage 5's."""
 CHUNK = 16
 """Images per forward pass: a larger activation no longer fits the caches of a CPU core and halves the speed."""
 
@@ -52,8 +53,8 @@ class Trunk(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(n, 3, 128, 128) normalised pixels -> (n, 16, 640) tokens, row by row of the 4 x 4 grid."""
-        chunks = [self._chunk(chunk) for chunk in pixels.split(CHUNK if pixels.device.type == "cpu" else 256)]
-        return torch.cat(chunks) if chunks else pixels.new_zeros(0, GRID * GRID, WIDTH)
+        size = CHUNK if pixels.device.type == "cpu" else 256
+        return torch.cat([self._chunk(chunk) for chunk in torch.split(pixels, size)])
 
     def _chunk(self, pixels: Tensor) -> Tensor:
         maps = self.stem(pixels.contiguous(memory_format=torch.channels_last))

@@ -64,4 +64,4 @@ class Validation:
 @torch.inference_mode()
 def embed(head: LiteHead, tokens: Tensor, batch: int = 256) -> Tensor:
     """(n, tokens, width) of any float dtype -> (n, 384) float32."""
-    return torch.cat([head(part.float()) for part in tokens.split(batch)])
+    return torch.cat([head(part.float()) for part in torch.split(tokens, batch)])

@@ -24,7 +24,7 @@ def read_pixels(refs: Sequence[ImageRef]) -> Tensor:
 @torch.inference_mode()
 def plain_tokens(trunk: Trunk, pixels: Tensor) -> Tensor:
     """(n, 3, 128, 128) -> (n, tokens, width) bfloat16."""
-    return torch.cat([trunk(batch).bfloat16() for batch in pixels.split(BATCH)])
+    return torch.cat([trunk(batch).bfloat16() for batch in torch.split(pixels, BATCH)])
 
 
 @torch.inference_mode()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from trireme.benchmarks.world import open_benchmark, open_pairs
 from trireme.retrieval.encoders.lite import LiteEncoder
-from trireme.types import Benchmark, Floats, Pair, PairSet, Role, Sample
+from trireme.retrieval.encoders.lite.checkpoint import committed_weights
+from trireme.types import Benchmark, Pair, PairSet, Role, Sample
 
 
 @pytest.fixture(autouse=True)
@@ -55,14 +55,8 @@ def few(train_common: PairSet) -> FewPairs:
     return FewPairs(train_common, 12)
 
 
-def unit(values: Floats) -> bool:
-    return bool(np.allclose(np.linalg.norm(values, axis=1), 1.0, atol=1e-5))
-
-
 @pytest.fixture
 def weights_copy(tmp_path: Path) -> Path:
-    from trireme.retrieval.encoders.lite.checkpoint import committed_weights
-
     copy = tmp_path / "lite.safetensors"
     copy.write_bytes(committed_weights().read_bytes())
     return copy

@@ -158,7 +158,9 @@ def test_contrastive_loss_by_hand() -> None:
 
 
 def test_contrastive_loss_is_clips_when_classes_differ() -> None:
-    images, texts = torch.nn.functional.normalize(torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1)), dim=-1)
+    images, texts = torch.nn.functional.normalize(
+        torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1)), dim=-1
+    )
     logits, own = 10.0 * images @ texts.T, torch.arange(5)
     clip = (torch.nn.functional.cross_entropy(logits, own) + torch.nn.functional.cross_entropy(logits.T, own)) / 2
     torch.testing.assert_close(contrastive(images, texts, own, torch.tensor(10.0)), clip)
@@ -181,4 +183,6 @@ def test_augmented_views_keep_range_and_white(paint: Callable[[torch.Tensor], to
         torch.testing.assert_close(views, pixels, atol=1e-4, rtol=0)  # white pictures stay white
     again = augment(pixels, torch.Generator().manual_seed(4))
     torch.testing.assert_close(views, again, atol=0, rtol=0)
-    assert float((views - augment(pixels, torch.Generator().manual_seed(5))).abs().max()) > 0.1 or bool((pixels == 1).all())
+    assert float((views - augment(pixels, torch.Generator().manual_seed(5))).abs().max()) > 0.1 or bool(
+        (pixels == 1).all()
+    )

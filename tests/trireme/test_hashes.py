@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from trireme import hashes
 from trireme.errors import DataError
-from trireme.retrieval import hashes
 
 
 def _digest(content: bytes) -> str:
