@@ -44,7 +44,7 @@ class TrainLiteConfig:
         precision: "bfloat16" (autocast; where the CPU has it, five times faster) or "float32".
     """
 
-    epochs: int = 40
+    epochs: int = 60
     views: int = 12
     batch_size: int = 256
     learning_rate: float = 1e-3
@@ -52,11 +52,11 @@ class TrainLiteConfig:
     warmup_steps: int = 40
     layers: int = 2
     width: int = 256
-    dropout: float = 0.2
+    dropout: float = 0.1
     feature_dropout: float = 0.1
     token_dropout: float = 0.5
     caption_share: float = 0.0
-    neighbour_weight: float = 1.0
+    neighbour_weight: float = 0.3
     neighbour_temperature: float = 0.1
     averaging: float = 0.99
     evaluate_every: int = 10
@@ -72,7 +72,7 @@ class TrainingSet:
         tokens: (v, n, tokens, width) bfloat16.
         labels: (n,) class indices.
         classes: (c, d) text embeddings of the class names, all templates averaged.
-        captions: (n, d) text embeddings of the captions.
+        captions: (n, d) text embeddings of the captions (of the class names where captions are not trained on).
     """
 
     tokens: Tensor
@@ -107,7 +107,7 @@ def train(
     names = class_embeddings(tower, validation)
     checks = Validation.prepare(validation, names, frozen, memory)
     tokens = token_views(frozen, read_pixels([pair.image for pair in pairs]), config.views, config.seed)
-    captions = tower.encode([pair.caption for pair in pairs])
+    captions = tower.encode([pair.caption for pair in pairs]) if config.caption_share else names[labels]
     head, epochs = fit(config, TrainingSet(tokens, labels, names, captions), checks)
     record = {
         "command": "trireme train lite",
