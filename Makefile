@@ -24,6 +24,7 @@ $(VENV)/.ready: pyproject.toml setup.py constraints.txt
 quickstart: setup
 	$(BIN)/trireme data prepare world
 	$(BIN)/trireme run suite=world out=$(OUT)
+	$(BIN)/trireme run suite=world/ablations out=$(OUT)
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.csv
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.md
 

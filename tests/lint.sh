@@ -11,4 +11,4 @@ mkdir -p .lint
 cp -r trireme .lint/trireme
 for folder in retrieval methods benchmarks results configs; do cp -r "$folder" ".lint/trireme/$folder"; done
 (cd .lint && "$python" -m mypy --config-file ../pyproject.toml -p trireme)
-PYTHONPATH=.lint "$python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --config pyproject.toml --no-cache
+(cd .lint && "$python" -c 'from importlinter.cli import lint_imports_command as lint; lint()' --config ../pyproject.toml --no-cache)

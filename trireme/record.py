@@ -40,6 +40,7 @@ def assemble(
         "method": {
             "name": run.method.label,
             "registry": run.method.target,
+            "version": getattr(run.method_class, "version", 1),
             "config": dict(effective(run.method)),
             "supervision": {"training": supervision.training, "inference": supervision.inference},
             "facts": method.facts(),

@@ -73,6 +73,9 @@ def parse(arguments: Sequence[str]) -> Request:
     benchmarks = _names(plain.get("benchmark"), suite.get("benchmarks"))
     encoders = _names(plain.get("encoder"), suite.get("encoders")) or ("lite",)
     memories = _names(plain.get("memory"), suite.get("memories"))
+    _check_names(methods, encoders, memories)
+    for name in benchmarks:
+        BENCHMARKS.target(name)
     if not methods or not benchmarks:
         missing = (
             "method=NAME"
@@ -82,9 +85,6 @@ def parse(arguments: Sequence[str]) -> Request:
             else "suite=NAME, or method=NAME benchmark=NAME"
         )
         raise UsageError(f"nothing to run: give {missing}; {_EXAMPLE}")
-    _check_names(methods, encoders, memories)
-    for name in benchmarks:
-        BENCHMARKS.target(name)
     selected = {"method": methods, "encoder": encoders, "memory": memories}
     return Request(
         methods,

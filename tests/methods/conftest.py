@@ -1,4 +1,4 @@
-"""Contexts for methods: a tiny random open_clip model over drawn pictures, and a world of vectors where answers are known."""
+"""Contexts for methods: a tiny random open_clip model over drawn pictures, and vectors where answers are known."""
 
 from __future__ import annotations
 

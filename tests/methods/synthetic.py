@@ -1,8 +1,9 @@
 """A world of vectors in which it is known what retrieval can and cannot do.
 
-Concept c has a text direction u_c. Pictures of a *known* concept lie near u_c, so the encoder names them by itself. Pictures of an
-*unknown* concept lie near another direction w_c: pictures of one concept resemble each other, but not their own name, which is the
-premise of RECO. A picture file holds its concept, its number and its set as the colour of its pixels, and the encoder reads it back.
+Concept c has a text direction u_c. Pictures of a *known* concept lie near u_c, so the encoder names them by itself.
+Pictures of an *unknown* concept lie near another direction w_c: pictures of one concept resemble each other,
+but not their own name, which is the premise of RECO. A picture file holds its concept,
+its number and its set as the colour of its pixels, and the encoder reads it back.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def _noise(*key: object) -> np.ndarray:
 
 
 class VectorEncoder:
-    """Pictures and texts to vectors by the rule of this module. `spread` is the length of the noise around a direction."""
+    """Pictures and texts to vectors by the rule of this module; `spread`: length of the noise around a direction."""
 
     name, dim, logit_scale = "vectors", DIM, 20.0
 

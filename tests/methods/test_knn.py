@@ -76,7 +76,7 @@ def test_only_pictures_of_the_benchmarks_classes_are_searched(vectors: VectorWor
 
 
 def test_k_and_t_are_chosen_on_validation_classes(vectors: VectorWorld) -> None:
-    """The validation benchmark has all 24 classes, the context only 4: labels of the one must not be read as the other's."""
+    """The validation benchmark has all 24 classes, the context only 4; labels of one are not read as the other's."""
     context = vectors.context()
     context.class_ids, context.class_names = context.class_ids[5:9], context.class_names[5:9]
     facts = fitted(context, grid={"k": [1.0, 4.0, 90.0], "temperature": [10.0]}).facts()

@@ -54,7 +54,7 @@ def test_reco_is_a_method(vectors: VectorWorld) -> None:
 
 
 def test_retrieval_names_what_the_encoder_cannot(vectors: VectorWorld) -> None:
-    """Unknown pictures are far from their own name by construction (1 in 24 by chance), but near other pictures of it."""
+    """Unknown pictures are far from their own name by construction (1 in 24 by chance), but near pictures of it."""
     context, samples = vectors.context(), vectors.samples("test")
     bare = ZeroShot(ZeroShotConfig())
     bare.fit(context)
@@ -98,8 +98,10 @@ def test_untrained_attention_is_the_closed_form(vectors: VectorWorld) -> None:
         ("cross", "uni", ("text", "image"), ("image", "text")),
     ],
 )
-def test_the_four_search_and_fusion_plans(search: str, values: str, image: tuple[str, str], text: tuple[str, str]) -> None:
-    """(searched side, fused side); RECO is the first row: PAPERS.md 1a, image query -> images searched, captions fused."""
+def test_the_four_search_and_fusion_plans(
+    search: str, values: str, image: tuple[str, str], text: tuple[str, str]
+) -> None:
+    """(searched, fused) side; RECO is the first row: PAPERS.md 1a, image query -> images searched, captions fused."""
     assert (plan("image", search, values).searched, plan("image", search, values).fused) == image
     assert (plan("text", search, values).searched, plan("text", search, values).fused) == text
 
@@ -227,7 +229,9 @@ def test_saved_fusion_gives_identical_predictions(vectors: VectorWorld, monkeypa
 
 
 @pytest.mark.parametrize("harm", ["truncate", "swap", "no record", "other json"])
-def test_a_damaged_artifact_is_trained_again(vectors: VectorWorld, harm: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_artifact_is_trained_again(
+    vectors: VectorWorld, harm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     context, samples = vectors.context(), vectors.samples("test", 1)
     first = fitted(context, **TRAINED)
     expected = first.predict(samples)
@@ -265,7 +269,8 @@ def test_validation_chooses_the_start_and_the_choice_is_recorded(vectors: Vector
 
 def test_a_remembered_choice_is_the_same_choice(vectors: VectorWorld) -> None:
     context = vectors.context()
-    options = {**TRAINED, "grid": {"image_gate": [1.0, 2.0]}, "train_grid": {"lr": [1e-4, 1e-3]}, "choose_trained": True}
+    grids = {"grid": {"image_gate": [1.0, 2.0]}, "train_grid": {"lr": [1e-4, 1e-3]}}
+    options = {**TRAINED, **grids, "choose_trained": True}
     first = fitted(context, **options).facts()
     choices = sorted((context.artifacts / "reco").glob("choice-*.json"))
     assert len(choices) == 2  # the start, the training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from trireme.errors import UsageError, unknown_name
@@ -10,6 +11,9 @@ from trireme.progress import say
 
 def compare(first: str, second: str, folder: Path, metric: str | None = None) -> int:
     """Print the paired difference of every benchmark, encoder, memory and seed that both methods ran on."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     from trireme.results.records import DERIVED_METRICS, RunRecord, find_runs, read_predictions
     from trireme.results.statistics import paired_difference
 
@@ -42,9 +46,11 @@ def compare(first: str, second: str, folder: Path, metric: str | None = None) ->
         columns = ["sample_id", "label", "group", "status", used]
         tables = read_predictions(a, columns), read_predictions(b, columns)
         for subset, groups in a.data["benchmark"]["subsets"].items():
+            if groups is not None and not tables[0].filter(pc.is_in(tables[0]["group"], pa.array(groups))).num_rows:
+                continue
             found = paired_difference(*tables, used, groups)
             p = "" if found.p is None else f"{found.p:.4f}"
-            interval = f"[{found.low:.1f}, {found.high:.1f}]"
+            interval = "" if math.isnan(found.low) else f"[{found.low:.1f}, {found.high:.1f}]"
             print(
                 f"{a.benchmark:18} {subset:8} {used:8} {found.n:6} {found.difference:+7.1f} {interval:>17} {p:>8}  "
                 f"{a.data['encoder']['name']}, {a.seed}"

@@ -1,4 +1,4 @@
-"""`trireme train lite` on real pictures, shortened: it learns, it touches the head alone, and it leaves whole files or none."""
+"""`trireme train lite` on real pictures, shortened: it learns, touches the head alone, leaves whole files or none."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_record_says_what_was_trained_on(record: tuple[dict, Path], few: PairSet
 
 
 def test_committed_record_is_of_training_roles_alone(train_common: PairSet, validation: Benchmark) -> None:
-    """The weights that ship were trained on exactly `world/train-common`: no test or validation family, common classes only."""
+    """What ships was trained on exactly `world/train-common`: no test or validation family, common classes only."""
     written = json.loads(committed_weights().with_name(RECORD_FILE).read_text())
     pairs = train_common.pairs()
     groups = dict(zip(validation.class_ids, validation.class_groups, strict=True))
@@ -104,7 +104,7 @@ def test_same_seed_same_head_other_seed_other_head() -> None:
 
 @pytest.mark.slow
 def test_killed_training_leaves_nothing(tmp_path: Path) -> None:
-    """kill -9 while it trains, then a second call into the same folder: the folder holds a whole pair of files or nothing."""
+    """kill -9 in the middle of the epochs: no file is there that looks like a result."""
     code = (
         "import sys; from pathlib import Path\n"
         "from trireme.benchmarks.world import open_benchmark, open_pairs\n"
@@ -137,7 +137,7 @@ def test_bad_requests_are_named(few: PairSet, validation: Benchmark, tmp_path: P
             pair = few.pairs()[0]
             return [Pair("odd/1", pair.image, pair.caption, "no-such-class")]
 
-    with pytest.raises(DataError, match="odd/1.*no-such-class"):
+    with pytest.raises(DataError, match=r"odd/1.*no-such-class"):
         train(SHORT, Strange(), validation, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -158,9 +158,8 @@ def test_contrastive_loss_by_hand() -> None:
 
 
 def test_contrastive_loss_is_clips_when_classes_differ() -> None:
-    images, texts = torch.nn.functional.normalize(
-        torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1)), dim=-1
-    )
+    generator = torch.Generator().manual_seed(1)
+    images, texts = torch.nn.functional.normalize(torch.randn(2, 5, 8, generator=generator), dim=-1)
     logits, own = 10.0 * images @ texts.T, torch.arange(5)
     clip = (torch.nn.functional.cross_entropy(logits, own) + torch.nn.functional.cross_entropy(logits.T, own)) / 2
     torch.testing.assert_close(contrastive(images, texts, own, torch.tensor(10.0)), clip)
@@ -181,8 +180,8 @@ def test_augmented_views_keep_range_and_white(paint: Callable[[torch.Tensor], to
     assert float(views.max()) <= 1.0 + 1e-5
     if float(pixels.min()) == 1.0:
         torch.testing.assert_close(views, pixels, atol=1e-4, rtol=0)  # white pictures stay white
+    else:
+        other = augment(pixels, torch.Generator().manual_seed(5))
+        assert float((views - other).abs().max()) > 0.1
     again = augment(pixels, torch.Generator().manual_seed(4))
     torch.testing.assert_close(views, again, atol=0, rtol=0)
-    assert float((views - augment(pixels, torch.Generator().manual_seed(5))).abs().max()) > 0.1 or bool(
-        (pixels == 1).all()
-    )
