@@ -76,9 +76,12 @@ def select(
     score: Callable[[Setting], Mapping[str, float]],
     reference: Mapping[str, float] | None = None,
     may_lose: Mapping[str, float] | None = None,
+    shape: Sequence[int] | None = None,
 ) -> tuple[Scored, list[Scored]]:
-    """The setting with the highest `Scored.value` among those that keep what they must, and all that were tried.
+    """The best setting among those that keep what they must, and all that were tried.
 
+    A setting is judged by its `Scored.value`; in a grid by the mean of its own value and those of its neighbours, because a
+    small subset (a few dozen pictures) makes single values jump by points, and a good setting is good around itself too.
     Ties go to the earlier setting, so list the simplest first. Where no setting keeps the guarded subsets, the one that
     loses least on them is taken.
 
@@ -87,15 +90,36 @@ def select(
         score: validation scores of a setting by subset.
         reference: scores of the baseline that guarded subsets are held against.
         may_lose: points that a subset may lose against the reference.
+        shape: how many values each key of the grid has, where `settings` is a whole grid in the order of `grid_settings`.
     """
     tried = [Scored(setting, dict(score(setting))) for setting in settings]
     if not tried:
         raise UsageError("nothing to select from")
-    guard = dict(may_lose or {}) if reference is not None else {}
-    kept = [entry for entry in tried if allowed(entry, reference or {}, guard)]
+    values = [entry.value for entry in tried]
+    if shape is not None:
+        values = neighbour_means(values, shape)
+    guard = {} if reference is None else dict(may_lose or {})
+    kept = [i for i, entry in enumerate(tried) if allowed(entry, reference or {}, guard)]
     if kept:
-        return max(kept, key=lambda entry: entry.value), tried
-    worst = {
-        id(entry): min(entry.scores[s] - (reference or {})[s] for s in guard if s in entry.scores) for entry in tried
-    }
-    return max(tried, key=lambda entry: worst[id(entry)]), tried
+        return tried[max(kept, key=lambda i: values[i])], tried
+    losses = [min(entry.scores[s] - (reference or {})[s] for s in guard if s in entry.scores) for entry in tried]
+    return tried[max(range(len(tried)), key=lambda i: losses[i])], tried
+
+
+def neighbour_means(values: Sequence[float], shape: Sequence[int]) -> list[float]:
+    """The mean of each value of a grid with the values one step away along one key (2 a key inside, 1 at an edge)."""
+    grid = np.asarray(values, dtype=np.float64).reshape(tuple(shape))
+    total, count = grid.copy(), np.ones_like(grid)
+    for axis, size in enumerate(grid.shape):
+        upper, lower = (np.take(grid, range(*ends), axis=axis) for ends in ((1, size), (0, size - 1)))
+        edge = [(0, 0)] * grid.ndim
+        for part, side in ((upper, (0, 1)), (lower, (1, 0))):
+            edge[axis] = side
+            total += np.pad(part, edge)
+            count += np.pad(np.ones_like(part), edge)
+    return [float(mean) for mean in (total / count).ravel()]
+
+
+def grid_shape(grid: Mapping[str, Sequence[Any]]) -> tuple[int, ...]:
+    """How many values each key lists."""
+    return tuple(len(values) for values in grid.values())

@@ -11,7 +11,7 @@ import numpy as np
 from trireme.errors import DataError, UsageError, unknown_name
 from trireme.methods.base import Context, Validation, require_fitted, require_memory
 from trireme.methods.knn.votes import class_scores, rank_votes
-from trireme.methods.selection import Setting, grid_settings, select, subset_scores
+from trireme.methods.selection import Setting, grid_settings, grid_shape, select, subset_scores
 from trireme.retrieval.search import Hits
 from trireme.types import Floats, Ints, Predictions, Sample, Supervision, Task
 
@@ -89,7 +89,11 @@ class Knn:
         held = support(require_memory(context, "knn").labels, benchmark.class_ids, benchmark.class_names)
         hits = self._search(context, validation.samples, held)
         settings = [self._setting | setting for setting in grid_settings(self.config.grid)]
-        best, tried = select(settings, lambda setting: subset_scores(validation, _rank(hits, held, setting)[0]))
+        best, tried = select(
+            settings,
+            lambda setting: subset_scores(validation, _rank(hits, held, setting)[0]),
+            shape=grid_shape(self.config.grid),
+        )
         self._setting = {"k": int(best.setting["k"]), "temperature": float(best.setting["temperature"])}
         self._facts = {"selection": {"benchmark": benchmark.name, "tried": len(tried), "scores": best.scores}}
 

@@ -14,7 +14,7 @@ from trireme.methods.classes import ensemble, normalise, prompt_embeddings, rank
 from trireme.methods.reco.config import SELECTABLE, RecoConfig, architecture
 from trireme.methods.reco.fusion import Fusion
 from trireme.methods.reco.refine import Retriever, new_fusion
-from trireme.methods.selection import Setting, grid_settings, select, subset_scores
+from trireme.methods.selection import Setting, grid_settings, grid_shape, select, subset_scores
 from trireme.retrieval.memory import Side
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Floats, Ints, Role
@@ -121,7 +121,7 @@ class Trial:
 def choose_start(trial: Trial, config: RecoConfig) -> tuple[Setting, dict[str, Any]]:
     """The start that validation prefers in the grid, and what the run record should say about the choice."""
     settings, zero_shot = [start_setting(config, change) for change in grid_settings(config.grid)], trial.zero_shot()
-    best, tried = select(settings, trial.start, zero_shot, config.may_lose)
+    best, tried = select(settings, trial.start, zero_shot, config.may_lose, grid_shape(config.grid))
     return best.setting, summary(best.scores, tried=len(tried), zero_shot=summary(zero_shot)["scores"])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from trireme.errors import UsageError
 from trireme.methods.base import Validation
-from trireme.methods.selection import Scored, grid_settings, select, subset_scores
+from trireme.methods.selection import Scored, grid_settings, grid_shape, neighbour_means, select, subset_scores
 from trireme.types import ImageRef, Sample
 
 
@@ -34,6 +34,21 @@ def choose(scores: list[dict[str, float]], **options: Any) -> int:
 
 def test_the_best_mean_wins_and_ties_go_to_the_first() -> None:
     assert choose([{"a": 1.0, "b": 5.0}, {"a": 4.0, "b": 4.0}, {"a": 5.0, "b": 3.0}]) == 1
+
+
+def test_a_value_of_a_grid_is_averaged_with_the_values_one_step_away() -> None:
+    # 0 1 2
+    # 3 4 8   corner 0: (0 + 1 + 3) / 3; middle 4: (4 + 1 + 3 + 8) / 4; edge 3: (3 + 0 + 4) / 3
+    means = neighbour_means([0, 1, 2, 3, 4, 8], (2, 3))
+    assert means == pytest.approx([4 / 3, (1 + 0 + 2 + 4) / 4, (2 + 1 + 8) / 3, 7 / 3, 4.0, (8 + 4 + 2) / 3])
+    assert neighbour_means([5.0], (1, 1)) == [5.0]
+    assert grid_shape({"a": [1, 2], "b": [3]}) == (2, 1)
+
+
+def test_a_lone_peak_of_a_grid_loses_to_a_plateau() -> None:
+    scores = [{"a": value} for value in (0.0, 9.0, 0.0, 8.0, 8.0, 8.0)]
+    assert choose(scores) == 1
+    assert choose(scores, shape=(6,)) == 4  # means 4.5 3 5.67 5.33 8 8; the first of the two best
 
 
 def test_a_guarded_subset_may_lose_only_so_much() -> None:

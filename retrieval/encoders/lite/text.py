@@ -34,7 +34,9 @@ class TextTower:
 
     def __init__(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()  # it would stand on stderr among our own
         folder = text_folder()
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
