@@ -158,6 +158,12 @@ def _folder(path: Path) -> Iterator[Row]:
     splits = [_SPLITS.get(top.name.lower(), "") for top in tops]
     if all(splits) and all(_subfolders(top) for top in tops):
         folders = [(split, label) for split, top in zip(splits, tops, strict=True) for label in _subfolders(top)]
+    elif any(split and _subfolders(top) for split, top in zip(splits, tops, strict=True)):
+        odd = next(top for split, top in zip(splits, tops, strict=True) if not (split and _subfolders(top)))
+        raise DataError(
+            f"{path} holds split folders (train, test ...) and also '{odd.name}', which is none with class folders; "
+            f"move it away, or point at one split: folder:{path}/<split>"
+        )
     else:
         folders = [("", label) for label in tops]
     for split, label in folders:

@@ -80,8 +80,9 @@ def select(
 ) -> tuple[Scored, list[Scored]]:
     """The best setting among those that keep what they must, and all that were tried.
 
-    A setting is judged by its `Scored.value`; in a grid by the mean of its own value and those of its neighbours, because a
-    small subset (a few dozen pictures) makes single values jump by points, and a good setting is good around itself too.
+    A setting is judged by its `Scored.value`; in a grid by the mean of its own value and those of its neighbours,
+    because a small subset (a few dozen pictures) makes single values jump by points, and a good setting is good around
+    itself too.
     Ties go to the earlier setting, so list the simplest first. Where no setting keeps the guarded subsets, the one that
     loses least on them is taken.
 
@@ -90,7 +91,8 @@ def select(
         score: validation scores of a setting by subset.
         reference: scores of the baseline that guarded subsets are held against.
         may_lose: points that a subset may lose against the reference.
-        shape: how many values each key of the grid has, where `settings` is a whole grid in the order of `grid_settings`.
+        shape: how many values each key of the grid has, where `settings` is a whole grid in the order of
+            `grid_settings`.
     """
     tried = [Scored(setting, dict(score(setting))) for setting in settings]
     if not tried:

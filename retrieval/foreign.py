@@ -131,10 +131,11 @@ class ForeignIndex:
         excluded = [np.array(sorted({int(i) for i in ids if i.isdecimal()}), dtype=np.int64) for ids in exclude]
         return search_without(lambda part, depth: self._nearest(part, depth, rows), checked, k, excluded, size)
 
-    def recall(self, queries: Floats, side: Side, k: int) -> float:
+    def recall(self, queries: Floats, side: Side, k: int, allowed: Ints | None = None) -> float:
         """Share of the exact k nearest rows that the index finds, mean over these queries."""
-        exact = FlatIndex(self.embeddings(side)).search(checked_queries(queries, self.dim, k, "the index"), k).rows
-        found = self.search(queries, side, k).rows
+        checked = checked_queries(queries, self.dim, k, "the index")
+        exact = FlatIndex(self.embeddings(side)).search(checked, k, allowed).rows
+        found = self.search(queries, side, k, allowed=allowed).rows
         shares = [
             len(np.intersect1d(a[a >= 0], b)) / max(1, int((a >= 0).sum())) for a, b in zip(exact, found, strict=True)
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from trireme.errors import DataError, MemoryMismatchError, UsageError
 from trireme.files import fingerprint, home, locked
 from trireme.hashes import file_sha256
+from trireme.progress import say
 from trireme.retrieval.index import Index, IndexConfig, index_file, open_index
 from trireme.retrieval.memory_build import ARRAYS, MANIFEST, PAIRS, SCHEMA, memory_key, write_memory
 from trireme.retrieval.search import SIDES, Hits, Side, checked_queries, checked_rows, search_without
@@ -75,8 +77,11 @@ class Memory:
         """
         base = root if root is not None else home() / "memories"
         folder = base / memory_key(pairs, store, near_duplicates_of, threshold)
-        if not folder.exists():
+        if not folder.exists() or _repaired(folder, pairs, store):
             with locked(folder):  # a second builder waits and then opens what the first one made
+                if _repaired(folder, pairs, store):
+                    say(f"memory {pairs.name}: pictures that were unreadable can be read now; building it again")
+                    shutil.rmtree(folder)
                 if not folder.exists():
                     write_memory(folder, pairs, store, near_duplicates_of, threshold)
         return cls(folder, index)
@@ -262,3 +267,14 @@ def _map_array(path: Path) -> Floats:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a whole array ({error}); {_rebuild(path.parent)}") from error
     return array
+
+
+def _repaired(folder: Path, pairs: PairSet, store: EmbeddingStore) -> bool:
+    """Whether a finished memory lacks pictures that can be read by now. Its key does not tell."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        lacking = {entry["id"] for entry in manifest["unreadable"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # absent, or damaged: opening it says so
+    refs = [pair.image for pair in pairs.pairs() if pair.id in lacking] if lacking else []
+    return len(store.prepare(refs)) < len(refs)

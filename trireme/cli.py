@@ -166,7 +166,7 @@ def data_prepare(
     """Fetch, verify and prepare a data set; goes on where an earlier call stopped."""
     from trireme.commands.data import prepare as command
 
-    _finish(command(name))
+    _finish(command(name, verify))
 
 
 @memory.command(

@@ -129,6 +129,7 @@ def _plan_run(
             f"method '{component.label}' needs a memory for {benchmark}; add memory=NAME or memory=folder:PATH "
             "(see `trireme ls memories`)"
         )
+    check_training_sets(component.resolved())
     training = training_sets(component.resolved())
     for name in training:
         bench.check_training(name, benchmark)
@@ -151,6 +152,12 @@ def _plan_run(
 def effective(component: compose.Component) -> Mapping[str, Any]:
     """The settings that can change a score."""
     return {key: value for key, value in component.resolved().items() if key not in _WITHOUT_EFFECT}
+
+
+def check_training_sets(resolved: Mapping[str, Any]) -> None:
+    """UsageError for a name in `train_on` that is no pair set, with the nearest one."""
+    for name in resolved.get("train_on") or ():
+        PAIR_SETS.target(name)
 
 
 def training_sets(resolved: Mapping[str, Any]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -65,9 +66,12 @@ def run_plan(request: Request, command: Sequence[str]) -> Outcome:
     """
     bench = Workbench(request)
     runs, failures = make_plan(request, bench)
-    waiting = [run for run in runs if find_finished(request, run) is None]
+    found = {run.hash: find_finished(request, run, bench) for run in runs}
+    waiting = [run for run in runs if found[run.hash] is None]
     outcome = Outcome(found=len(runs) - len(waiting), failures=list(failures))
-    outcome.benchmarks = {bench.benchmark(run.benchmark).name for run in runs}
+    # a found record may call the same pictures by another path: the table shows its name
+    outcome.benchmarks = {bench.benchmark(run.benchmark).name for run in waiting}
+    outcome.benchmarks |= {record.benchmark for record in found.values() if record is not None}
     for position, run in enumerate(waiting, 1):
         say(f"[{position}/{len(waiting)}] {run}")
         try:
@@ -99,8 +103,11 @@ def fit_plan(request: Request) -> Iterator[tuple[Run, dict[str, Any]]]:
         yield run, method.facts()
 
 
-def find_finished(request: Request, run: Run) -> RunRecord | None:
-    """The record of this run, whatever its method was called when it was computed. A damaged one is named."""
+def find_finished(request: Request, run: Run, bench: Workbench) -> RunRecord | None:
+    """The record of this run, whatever its method was called when it was computed. A damaged one is named.
+
+    A record that lacks pictures which can be read by now is removed: the run is computed again with them.
+    """
     for folder in sorted((request.out / "runs").glob(f"*--{run.hash}")):
         if folder.name.startswith("."):
             continue
@@ -109,11 +116,32 @@ def find_finished(request: Request, run: Run) -> RunRecord | None:
         except TriremeError as error:
             say(f"warning: {error}")
             continue
-        if record.run == run.hash:
+        if record.run == run.hash and _repaired(record, run, bench):
+            say(f"{run}: pictures that could not be read before can be read now; computing it again")
+            shutil.rmtree(folder)
+        elif record.run == run.hash:
             if record.method != run.method.label:
                 say(f"note: {run.method.label} is the same run as {record.method}; the table shows the latter")
             return record
     return None
+
+
+def _repaired(record: RunRecord, run: Run, bench: Workbench) -> bool:
+    """Whether fewer pictures fail today than the record says. Pictures with a manifest hash keep their fingerprint."""
+    data = record.data
+    lacking = {(run.benchmark, run.role): {one["id"] for one in data["samples"]["failures"]}}
+    if run.validation is not None and data.get("validation"):
+        lacking[run.validation, Role.VALIDATION] = {one["id"] for one in data["validation"]["failures"]}
+    store = bench.encoder(run.encoder).store
+    for (name, role), ids in lacking.items():
+        refs = [sample.image for sample in bench.samples(name, role) if sample.id in ids] if ids else []
+        if len(store.prepare(refs)) < len(refs):
+            return True
+    unreadable = (data["memory"] or {}).get("manifest", {}).get("counts", {}).get("unreadable", 0)
+    if not unreadable or run.memory is None:
+        return False
+    memory = bench.memory(run.memory, run.encoder, run.benchmark)  # builds itself anew where its pictures are back
+    return bool(memory.manifest["counts"]["unreadable"] < unreadable)
 
 
 def execute(run: Run, bench: Workbench, command: Sequence[str]) -> bool:
@@ -128,7 +156,7 @@ def execute(run: Run, bench: Workbench, command: Sequence[str]) -> bool:
     request = bench.request
     partial = Partial(request.out, run.hash)
     with locked(partial.folder):
-        if find_finished(request, run) is not None:
+        if find_finished(request, run, bench) is not None:
             return False
         environment.reset_peak_memory()
         phases = Phases()

@@ -11,6 +11,7 @@ import numpy as np
 from trireme.errors import DataError, UsageError, unknown_name
 from trireme.methods.base import Context, Validation, require_fitted, require_memory
 from trireme.methods.knn.votes import class_scores, rank_votes
+from trireme.methods.recall import Recall
 from trireme.methods.selection import Setting, grid_settings, grid_shape, select, subset_scores
 from trireme.retrieval.search import Hits
 from trireme.types import Floats, Ints, Predictions, Sample, Supervision, Task
@@ -55,7 +56,7 @@ class Knn:
     needs_memory = True
 
     def __init__(self, config: KnnConfig) -> None:
-        if min(config.k, config.depth, config.recorded) < 1 or config.temperature <= 0:
+        if min(config.k, config.depth, config.recorded) < 1 or not config.temperature > 0:
             raise UsageError("knn needs k, depth and recorded of at least 1 and a temperature above 0")
         for key in config.grid:
             if key not in ("k", "temperature"):
@@ -65,6 +66,7 @@ class Knn:
         self._support: _Support | None = None
         self._setting: Setting = {"k": config.k, "temperature": config.temperature}
         self._facts: dict[str, Any] = {}
+        self._recall = Recall()
 
     @property
     def uses_validation(self) -> bool:
@@ -108,6 +110,7 @@ class Knn:
         """Scores are vote sums in the units of a similarity (`class_scores`); extras list the nearest pairs."""
         context, held = require_fitted(self._context, "knn"), require_fitted(self._support, "knn")
         hits = self._search(context, samples, held)
+        self._measure_recall(context, samples, held)
         ranked, scores = _rank(hits, held, self._setting)
         ids = require_memory(context, "knn").ids
         seen = [row[row >= 0][: self.config.recorded] for row in hits.rows]
@@ -117,10 +120,17 @@ class Knn:
         }
         return Predictions(ranked, scores, extras)
 
+    def _measure_recall(self, context: Context, samples: Sequence[Sample], held: _Support) -> None:
+        """Recall of the index against flat, on the neighbours that this run really uses."""
+        queries = context.store.images([sample.image for sample in samples])
+        depth = max(int(self._setting["k"]), self.config.recorded)
+        self._recall.add(require_memory(context, "knn").recall(queries, "image", depth, held.allowed), len(samples))
+
     def facts(self) -> dict[str, Any]:
         """The support size, k and T in use, and how they were chosen."""
         held = require_fitted(self._support, "knn")
-        return {**self._setting, "support": int((held.labels >= 0).sum()), **self._facts}
+        recall = {"retrieval_recall": {"image": self._recall.mean}} if self._recall.queries else {}
+        return {**self._setting, **recall, "support": int((held.labels >= 0).sum()), **self._facts}
 
 
 def _rank(hits: Hits, held: _Support, setting: Setting) -> tuple[Ints, Floats]:

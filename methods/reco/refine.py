@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from trireme.methods.recall import Recall
 from trireme.methods.reco.config import RecoConfig
 from trireme.methods.reco.fusion import Fusion, FusionShape, Identity, Start, build
 from trireme.methods.reco.search import MODALITIES, Plan, gather, neighbours, plan
@@ -16,21 +16,6 @@ from trireme.retrieval.memory import Memory, Side
 from trireme.types import Floats, Ints
 
 _BLOCK = 1024
-
-
-@dataclass(slots=True)
-class Recall:
-    """Share of the exact neighbours that an approximate index found, over the queries really made."""
-
-    queries: int = 0
-    found: float = 0.0
-
-    def add(self, share: float, queries: int) -> None:
-        self.found, self.queries = self.found + share * queries, self.queries + queries
-
-    @property
-    def mean(self) -> float | None:
-        return self.found / self.queries if self.queries else None
 
 
 class Retriever:

@@ -15,7 +15,7 @@ from trireme.methods.reco.config import RecoConfig, architecture
 from trireme.methods.reco.fusion import parameters
 from trireme.methods.reco.refine import Retriever, new_fusion
 from trireme.methods.reco.search import MODALITIES
-from trireme.methods.reco.training import Recipe, train, training_set
+from trireme.methods.reco.training import Recipe, train, training_set, unreadable_pairs
 from trireme.methods.selection import Setting, grid_settings, select
 
 
@@ -92,10 +92,13 @@ class Trainer:
             "pairs": [pairs.fingerprint for pairs in sets],
             "seed": context.seed,
         }
+        pairs = [pair for one in sets for pair in one.pairs()]
+        unreadable = unreadable_pairs(context.store, pairs)
+        if unreadable:  # a training without them is another one: it is not taken for the whole after a repair
+            key["without"] = sorted(unreadable)
         fusions = self._fresh()
 
         def run() -> dict[str, Any]:
-            pairs = [pair for one in sets for pair in one.pairs()]
             encoder = context.encoder.fingerprint
             data = training_set(context.store, memory, pairs, self._retriever.plans, k, encoder)
             losses = train(fusions, data, memory, recipe, context.seed, context.device)
@@ -111,6 +114,7 @@ class Trainer:
             "artifact_sha256": record["sha256"],
             "training_sets": {pairs.name: pairs.fingerprint for pairs in sets},
             "training_pairs": record["pairs"],
+            "training_failed": len(unreadable),
             "losses": [round(loss, 4) for loss in record["losses"]],
         }
         return Outcome(fusions, facts)

@@ -17,13 +17,14 @@ from trireme.errors import DataError, UsageError
 from trireme.methods.reco.fusion import Fusion, Identity
 from trireme.methods.reco.loss import reco_loss
 from trireme.methods.reco.search import MODALITIES, Plan, Retrieved, gather, neighbours
-from trireme.progress import progress
+from trireme.progress import progress, say
 from trireme.retrieval.dedup import picture_hashes
 from trireme.retrieval.memory import Memory, Side
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Floats, Ints, Pair
 
 _BLOCK = 65536
+MOST_FAILED = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +78,34 @@ def own_pairs(memory: Memory, pairs: Sequence[Pair]) -> list[set[str]]:
     return [{pair.id} | holders.get(picture, set()) for pair, picture in zip(pairs, pictures, strict=True)]
 
 
+def unreadable_pairs(store: EmbeddingStore, pairs: Sequence[Pair]) -> dict[str, str]:
+    """{pair id: reason} of the pictures that cannot be trained on; each is named.
+
+    Raises:
+        DataError: they are more than 1 %.
+    """
+    failed = store.prepare([pair.image for pair in pairs])
+    reasons = {pairs[position].id: reason for position, reason in sorted(failed.items())}
+    for pair, reason in reasons.items():
+        say(f"warning: training picture {pair}: {reason}")
+    if len(reasons) > MOST_FAILED * len(pairs):
+        raise DataError(
+            f"{len(reasons)} of {len(pairs)} training pictures cannot be read, more than 1 %; "
+            "repair or remove them and run again"
+        )
+    return reasons
+
+
 def training_set(
     store: EmbeddingStore, memory: Memory | None, pairs: Sequence[Pair], plans: dict[Side, Plan], k: int, encoder: str
 ) -> TrainingSet:
     """Encode the pairs (from the cache where it has them) and find the neighbours of both sides once.
 
-    Unreadable pictures are left out.
-
     Raises:
         DataError: fewer than two pairs are left; a contrastive loss needs negatives.
     """
-    unreadable = store.prepare([pair.image for pair in pairs])
-    kept = [pair for position, pair in enumerate(pairs) if position not in unreadable]
+    unreadable = unreadable_pairs(store, pairs)
+    kept = [pair for pair in pairs if pair.id not in unreadable]
     if len(kept) < 2:
         raise DataError(f"only {len(kept)} training pairs are readable; reco needs at least two")
     own = own_pairs(memory, kept) if memory is not None else None

@@ -220,3 +220,13 @@ def test_order_of_rows_does_not_move_classes(tmp_path: Path) -> None:
     other = open_benchmark(f"csv:{table(tmp_path / 'b.csv', rows[::-1])}")
     assert one.class_ids == other.class_ids == ("cat", "fox", "owl")
     assert {(one.id, one.label) for one in one.samples()} == {(one.id, one.label) for one in other.samples()}
+
+
+def test_a_folder_that_is_only_partly_split_is_refused(tmp_path: Path) -> None:
+    """`train/` and `test/` with class folders beside another folder: read as classes, the labels would be wrong."""
+    root = tmp_path / "data"
+    picture(root / "train" / "fox" / "1.png")
+    picture(root / "test" / "fox" / "1.png", 1)
+    picture(root / "meta" / "1.png", 2)
+    with pytest.raises(DataError, match="also 'meta'"):
+        open_benchmark(f"folder:{root}")

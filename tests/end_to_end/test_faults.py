@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Place
+from trireme.files import home
 
 
 def truncate(path: Path) -> None:
@@ -178,3 +181,22 @@ def test_a_damaged_memory_says_what_to_do(place: Place, comparison: tuple[str, .
     assert "image.npy does not match its checksum" in done.stderr
     assert f"rm -r {memory}" in done.stderr
     assert set(place.records("other")) == {"zero_shot"}
+
+
+@pytest.mark.slow
+def test_a_run_that_lacked_a_picture_is_computed_again_once_it_is_back(place: Place, model: Path, world: None) -> None:
+    """The world's pictures are listed with their hashes: a missing file leaves every fingerprint as it is."""
+    shutil.copytree(home() / "data", place.home / "data", copy_function=os.link)
+    art, away = place.home / "data" / "world" / "art" / "noto" / "1F98A.png", place.folder / "away.png"
+    art.rename(away)
+    arguments = ("run", "method=zero_shot", "benchmark=world/animals", "encoder=open_clip")
+    arguments += (f"encoder.model=local-dir:{model}", "encoder.device=cpu")
+    place.trireme(*arguments)  # one of 214 pictures is less than 1 %
+    samples = place.records()["zero_shot"]["samples"]
+    assert (samples["asked"], samples["done"], samples["failed"]) == (214, 213, 1)  # type: ignore[index]
+    assert samples["failures"][0]["id"] == "noto/1F98A"  # type: ignore[index]
+    assert "1 already there" in place.trireme(*arguments).stderr  # still missing: nothing to do
+    away.rename(art)
+    assert "computing it again" in place.trireme(*arguments).stderr
+    samples = place.records()["zero_shot"]["samples"]
+    assert (samples["done"], samples["failed"]) == (214, 0)  # type: ignore[index]

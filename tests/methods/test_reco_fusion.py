@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trireme.errors import UsageError
-from trireme.methods.reco.fusion import FusionShape, Start, Transformer, build, parameters
+from trireme.methods.reco.fusion import Attention, FusionShape, Start, Transformer, build, parameters
 from trireme.methods.reco.search import Retrieved
 
 DIM, K = 16, 4
@@ -49,6 +49,28 @@ def test_attention_starts_at_its_closed_form(kind: str, missing: int) -> None:
             query[i].numpy(), retrieved.keys[i, :seen].numpy(), retrieved.values[i, :seen].numpy(), START
         )
         np.testing.assert_allclose(refined[i].detach().numpy(), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_attention_projects_every_hit_as_its_equation_says(heads: int) -> None:
+    """With trained (here random) matrices, against the plain order of the equation: project, score, sum, project."""
+    query, retrieved = batch(5, missing=1)
+    fusion = build(FusionShape("attention", DIM, K, heads=heads), START).double()
+    assert isinstance(fusion, Attention)
+    generator = torch.Generator().manual_seed(0)
+    for matrix in fusion.projections.values():
+        matrix.data = torch.randn(DIM, DIM, generator=generator, dtype=torch.float64)
+    w = {name: matrix.detach() for name, matrix in fusion.projections.items()}
+    expected = []
+    for q, keys, values in zip(query, retrieved.keys[:, :-1], retrieved.values[:, :-1], strict=True):
+        asked, offered, moved = w["query"] @ q, keys @ w["key"].T, (values - START.residual * keys) @ w["value"].T
+        parts = []
+        for part in torch.arange(DIM).view(heads, -1):
+            weights = (START.scale * offered[:, part] @ asked[part]).softmax(dim=0)
+            parts.append(weights @ moved[:, part])
+        out = q + START.gate * w["out"] @ torch.cat(parts)
+        expected.append(out / out.norm())
+    torch.testing.assert_close(fusion(query, retrieved), torch.stack(expected), atol=1e-6, rtol=0)
 
 
 def test_mean_is_the_mean_of_the_query_and_what_was_found() -> None:

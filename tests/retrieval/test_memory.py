@@ -15,7 +15,7 @@ import pytest
 from tests.retrieval.conftest import Pictures
 from tests.retrieval.test_search import assert_equal, brute_force
 from trireme.errors import DataError, MemoryMismatchError, TriremeError, UsageError
-from trireme.files import fingerprint
+from trireme.files import fingerprint, sha256_file
 from trireme.retrieval.encoders.openclip import OpenClipEncoder
 from trireme.retrieval.index import IndexConfig
 from trireme.retrieval.memory import Hits, Memory
@@ -240,3 +240,20 @@ def test_two_builders_do_the_work_once(store: EmbeddingStore, pictures: Pictures
         one, two = pool.map(lambda each: Memory.build(pairs, each, index=FLAT), stores)
     assert one.folder == two.folder
     assert sum(each.forwards for each in stores) == 24
+
+
+def test_a_memory_built_while_a_picture_was_missing_is_built_again(
+    store: EmbeddingStore, pictures: Pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures listed with their hash keep the pair set's fingerprint, whether their files are there or not."""
+    refs = [replace(ref, sha256=sha256_file(Path(ref.path))) for ref in pictures(20)]
+    away = tmp_path / "away"
+    Path(refs[7].path).rename(away)
+    lacking = Memory.build(pair_set(refs), store, index=FLAT)
+    assert (len(lacking), lacking.manifest["counts"]["unreadable"]) == (19, 1)
+    again = Memory.build(pair_set(refs), store, index=FLAT)
+    assert (len(again), again.manifest["created"]) == (19, lacking.manifest["created"])  # still missing: kept
+    away.rename(refs[7].path)
+    whole = Memory.build(pair_set(refs), store, index=FLAT)
+    assert (len(whole), whole.manifest["counts"]["unreadable"]) == (20, 0)
+    assert "building it again" in capsys.readouterr().err

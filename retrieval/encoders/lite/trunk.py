@@ -53,6 +53,8 @@ class Trunk(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(n, 3, 128, 128) normalised pixels -> (n, 16, 640) tokens, row by row of the 4 x 4 grid."""
+        if not len(pixels):  # torch 2.14's pixel_unshuffle gives the wrong shape for none
+            return pixels.new_zeros(0, GRID * GRID, WIDTH)
         size = CHUNK if pixels.device.type == "cpu" else 256
         return torch.cat([self._chunk(chunk) for chunk in torch.split(pixels, size)])
 

@@ -9,7 +9,7 @@ import pytest
 from trireme.benchmarks.world import open_benchmark, open_pairs
 from trireme.retrieval.encoders.lite import LiteEncoder
 from trireme.retrieval.encoders.lite.checkpoint import committed_weights
-from trireme.types import Benchmark, Pair, PairSet, Role, Sample
+from trireme.types import Benchmark, PairSet, Role, Sample
 
 
 @pytest.fixture(autouse=True)
@@ -38,21 +38,15 @@ def train_common(world: None) -> PairSet:
     return open_pairs("world/train-common")
 
 
-class FewPairs:
-    """The first classes of a pair set, so that a training run takes seconds."""
-
-    def __init__(self, pairs: PairSet, classes: int) -> None:
-        chosen = sorted({pair.label for pair in pairs.pairs()})[:classes]
-        self._pairs = [pair for pair in pairs.pairs() if pair.label in chosen]
-        self.name, self.fingerprint = f"{pairs.name}[:{classes}]", "0123456789abcdef"
-
-    def pairs(self) -> list[Pair]:
-        return self._pairs
+@pytest.fixture(scope="session")
+def few(world: None) -> PairSet:
+    """Training-role pictures of thirty classes of animals, so that a training run takes seconds."""
+    return open_pairs("world/tiny-train")
 
 
 @pytest.fixture(scope="session")
-def few(train_common: PairSet) -> FewPairs:
-    return FewPairs(train_common, 12)
+def few_validation(world: None) -> Benchmark:
+    return open_benchmark("world/tiny-validation")
 
 
 @pytest.fixture

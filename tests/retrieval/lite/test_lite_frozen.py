@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from trireme.benchmarks.world import open_pairs
+from trireme.benchmarks.world import open_benchmark, open_pairs
 from trireme.errors import DataError
 from trireme.packages import fetch_wheel, read_member
 from trireme.retrieval.encoders.base import load_image
@@ -48,25 +47,29 @@ def test_pairing_refuses_another_network() -> None:
         trunk.paired(wanted, given)
 
 
-def test_classifier_knows_animals_of_the_world(unfolded: torch.nn.Module, world: None) -> None:
-    """ImageNet classes 0-397 are animals (its own order). Wrongly paired tensors would give 40 % for both groups."""
-    wanted = {"1F405": True, "1F993": True, "1F427": True, "1F98B": True, "1F40D": True, "1F413": True, "1F41E": True}
-    wanted |= {
-        "1F68C": False,
-        "1F3B8": False,
-        "1F511": False,
-        "2602": False,
-        "1F4BB": False,
-        "1F6B2": False,
-        "23F0": False,
-    }
-    pairs = [pair for pair in open_pairs("world/memory").pairs() if pair.label in wanted]
-    assert len(pairs) >= 30
-    pixels = torch.stack([trunk.preprocess(load_image(pair.image.path)) for pair in pairs])
+def test_classifier_knows_drawings_named_like_imagenet_classes(unfolded: torch.nn.Module, world: None) -> None:
+    """91 classes of the world bear the name of one ImageNet class (ambulance, ant, banana ...): where does it rank?
+
+    By chance the right one of 1,000 ranks 500th and is among the first ten in 1 % of the pictures. Photographs taught
+    the network, so drawings do far worse than photographs (rank 37 and 34 % over all 360 pictures), and yet far better
+    than that.
+    """
+    from timm.data import ImageNetInfo
+
+    info, index = ImageNetInfo(), dict[str, list[int]]()
+    for row in range(1000):
+        for word in info.index_to_description(row).lower().split(", "):
+            index.setdefault(word, []).append(row)
+    benchmark = open_benchmark("world/all")
+    names = dict(zip(benchmark.class_ids, (name.lower() for name in benchmark.class_names), strict=True))
+    pairs = [pair for pair in open_pairs("world/memory").pairs() if len(index.get(names[pair.label], [])) == 1][::3]
+    assert len(pairs) > 100
+    right = torch.tensor([index[names[pair.label]][0] for pair in pairs])
     with torch.inference_mode():
-        animal = unfolded(pixels).softmax(1)[:, :398].sum(1) > 0.5
-    right = np.mean([bool(a) == wanted[pair.label] for a, pair in zip(animal, pairs, strict=True)])
-    assert right > 0.75
+        logits = unfolded(torch.stack([trunk.preprocess(load_image(pair.image.path)) for pair in pairs]))
+    ranks = (logits > logits.gather(1, right[:, None])).sum(1)
+    assert float(ranks.float().median()) < 100
+    assert float((ranks < 10).float().mean()) > 0.2
 
 
 def test_tokens_are_the_networks_own_stages(frozen: trunk.Trunk, unfolded: torch.nn.Module) -> None:
@@ -119,4 +122,4 @@ def test_texts_equal_plain_transformers() -> None:
 
 def test_texts_have_meaning() -> None:
     a, b, c = text.TextTower().encode(["a small dog", "puppy", "interest rate"])
-    assert float(a @ b) > 0.6 > 0.3 > float(a @ c)
+    assert float(a @ b) > 0.4 > 0.2 > float(a @ c)
