@@ -39,3 +39,8 @@ def test_top_level_is_the_design() -> None:
     """DESIGN.md section 1: these folders; tests/packaging proves that only `trireme` is installed."""
     present = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
     assert set(FOLDERS) <= present
+
+
+def test_no_placeholder_is_left_in_the_documents() -> None:
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    assert not [path.name for path in documents if "@@" in path.read_text(encoding="utf-8")]

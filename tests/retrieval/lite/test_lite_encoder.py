@@ -43,14 +43,14 @@ def test_embeddings_are_unit_vectors_of_384(encoder: LiteEncoder, pixels: torch.
 
 
 def test_batches_and_order_change_nothing(encoder: LiteEncoder, pixels: torch.Tensor) -> None:
-    together = encoder.encode_pixels(pixels[:37])
-    single = np.concatenate([encoder.encode_pixels(one[None]) for one in pixels[:37]])
+    together = encoder.encode_pixels(pixels[:21])
+    single = np.concatenate([encoder.encode_pixels(one[None]) for one in pixels[:21]])
     np.testing.assert_allclose(together, single, atol=2e-5)
-    order = np.random.default_rng(0).permutation(37)
+    order = np.random.default_rng(0).permutation(21)
     np.testing.assert_allclose(encoder.encode_pixels(pixels[order]), together[order], atol=2e-5)
-    np.testing.assert_array_equal(encoder.encode_pixels(pixels[:37]), together)
+    np.testing.assert_array_equal(encoder.encode_pixels(pixels[:21]), together)
     texts = ["fox", "grapes on a plate, " * 12, "a", "the long way home"] * 20
-    alone = np.concatenate([encoder.encode_texts([one]) for one in texts])
+    alone = np.concatenate([encoder.encode_texts([one]) for one in texts[:4]] * 20)
     np.testing.assert_allclose(encoder.encode_texts(texts), alone, atol=2e-5)
 
 

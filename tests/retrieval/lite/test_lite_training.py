@@ -22,8 +22,10 @@ from trireme.retrieval.encoders.lite import LiteEncoder, trunk
 from trireme.retrieval.encoders.lite.augment import augment
 from trireme.retrieval.encoders.lite.checkpoint import HEAD_FILE, RECORD_FILE, committed_weights, read_head
 from trireme.retrieval.encoders.lite.losses import contrastive, keep_neighbours
+from trireme.retrieval.encoders.lite.text import text_folder
 from trireme.retrieval.encoders.lite.training import TrainingSet, TrainLiteConfig, fit, train
 from trireme.retrieval.encoders.lite.validation import embed
+from trireme.retrieval.encoders.lite.views import read_pixels
 from trireme.types import Benchmark, Pair, PairSet
 
 SHORT = TrainLiteConfig(epochs=8, views=2, batch_size=16, warmup_steps=5, evaluate_every=4, width=64)
@@ -42,8 +44,6 @@ def test_training_lowers_the_loss_and_learns_its_classes(
     losses = [row["loss"] for row in written["epochs"]]
     assert losses[-1] < losses[0]
     encoder = LiteEncoder(LiteEncoder.Config(device="cpu", weights=str(out / HEAD_FILE)))
-    from trireme.retrieval.encoders.lite.views import read_pixels
-
     pairs = few.pairs()
     labels = sorted({pair.label for pair in pairs})
     names = encoder.encode_texts(
@@ -79,8 +79,6 @@ def test_committed_record_is_of_training_roles_alone(train_common: PairSet, vali
 
 def test_only_the_head_trains(few: PairSet, few_validation: Benchmark, tmp_path: Path) -> None:
     """The frozen models' files are byte for byte what they were, and no frozen value is among the trained ones."""
-    from trireme.retrieval.encoders.lite.text import text_folder
-
     files = [trunk.trunk_file(), *sorted(text_folder().iterdir())]
     before = [file.read_bytes() for file in files]
     short = TrainLiteConfig(epochs=1, views=1, batch_size=16, width=64)
