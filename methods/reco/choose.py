@@ -11,7 +11,7 @@ import numpy as np
 from trireme.files import fingerprint
 from trireme.methods.base import Context, Validation
 from trireme.methods.classes import ensemble, normalise, prompt_embeddings, rank, similarity
-from trireme.methods.reco.config import SELECTABLE, RecoConfig, architecture
+from trireme.methods.reco.config import STARTS, RecoConfig, architecture
 from trireme.methods.reco.fusion import Fusion
 from trireme.methods.reco.refine import Retriever, new_fusion
 from trireme.methods.selection import Setting, grid_settings, grid_shape, select, subset_scores
@@ -20,6 +20,7 @@ from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Floats, Ints, Role
 
 Fusions = dict[Side, Fusion]
+_OTHER = {"image": "text_", "text": "image_"}
 
 
 class ClassTexts:
@@ -48,9 +49,9 @@ class ClassTexts:
         self._rows = retriever.rows(self.queries, "text", depth)
 
     def refined(self, fusion: Fusion, k: int) -> Floats:
-        """t_bar of every class, (c, d), L2-normalised."""
+        """t_bar of every class, (c, e), L2-normalised."""
         rows = self._retriever.refine(fusion, self.queries, self._rows[:, :k], "text")
-        return normalise(rows.reshape(self._shape).mean(axis=1, dtype=np.float64))
+        return normalise(rows.reshape(*self._shape[:2], -1).mean(axis=1, dtype=np.float64))
 
 
 class Trial:
@@ -104,10 +105,10 @@ class Trial:
         return self._scores(images, self._texts.refined(fusions["text"], k))
 
     def _side(self, side: Side, setting: Setting) -> Floats:
-        own = tuple((name, value) for name, value in setting.items() if name == "k" or name.startswith(side))
+        own = tuple((name, value) for name, value in setting.items() if not name.startswith(_OTHER[side]))
         key = (side, *own)
         if key not in self._refined:
-            k, fusion = int(setting["k"]), new_fusion(self._config, setting, side, self._queries.shape[1])
+            k, fusion = int(setting["k"]), new_fusion(self._config, setting, side, self._context.encoder)
             if side == "text":
                 self._refined[key] = self._texts.refined(fusion, k)
             else:
@@ -127,7 +128,7 @@ def choose_start(trial: Trial, config: RecoConfig) -> tuple[Setting, dict[str, A
 
 def start_setting(config: RecoConfig, changes: Mapping[str, Any] | None = None) -> Setting:
     """The start options as the config gives them, less what is changed."""
-    values = {name: getattr(config, name) for name in SELECTABLE} | dict(changes or {})
+    values = {name: getattr(config, name) for name in STARTS[config.fusion]} | dict(changes or {})
     return {name: int(value) if name == "k" else float(value) for name, value in values.items()}
 
 

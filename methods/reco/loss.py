@@ -1,4 +1,4 @@
-"""RECO's training loss: three symmetric contrastive terms (PAPERS.md 1a; Iscen et al. 2024)."""
+"""RECO's training loss: three symmetric contrastive terms (Iscen et al., arXiv 2306.07196)."""
 
 from __future__ import annotations
 

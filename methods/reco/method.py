@@ -1,4 +1,4 @@
-"""RECO: refine the picture and the class prompts with what they retrieve, then compare them (PAPERS.md 1a)."""
+"""RECO (Iscen et al., arXiv 2306.07196): refine the picture and the prompts with what they retrieve, then compare."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 
 from trireme.methods.recall import Recall
 from trireme.methods.reco.config import RecoConfig
-from trireme.methods.reco.fusion import Fusion, FusionShape, Identity, Start, build
+from trireme.methods.reco.fusion import Frozen, Fusion, FusionShape, Start, build
 from trireme.methods.reco.search import MODALITIES, Plan, gather, neighbours, plan
+from trireme.retrieval.encoders.base import Encoder
 from trireme.retrieval.memory import Memory, Side
 from trireme.types import Floats, Ints
 
@@ -40,30 +42,36 @@ class Retriever:
             self.recall[modality].add(self.memory.recall(queries, self.plans[modality].searched, k), len(queries))
 
     def refine(self, fusion: Fusion, queries: Floats, rows: Ints, modality: Side) -> Floats:
-        """phi(queries, what `rows` holds), (n, d).
+        """phi(queries, what `rows` holds), (n, e).
 
         Computed in float64, so that the float32 result does not depend on how many queries are refined at once.
         """
         wide = deepcopy(fusion).to(self._device, torch.float64).eval()
-        refined = np.empty(queries.shape, dtype=np.float32)
+        refined = [np.empty((0, queries.shape[1]), dtype=np.float32)] if not len(queries) else []
         with torch.inference_mode():
             for start in range(0, len(queries), _BLOCK):
                 part = slice(start, start + _BLOCK)
                 query = torch.from_numpy(np.asarray(queries[part])).to(self._device, torch.float64)
                 retrieved = gather(self.memory, self.plans[modality], rows[part], query)
-                refined[part] = wide(query, retrieved).float().cpu().numpy()
-        return refined
+                refined.append(wide(query, retrieved).float().cpu().numpy())
+        return np.concatenate(refined)
 
 
-def start_of(setting: dict[str, Any], modality: Side) -> Start:
-    """Where the fusion of a modality starts, out of a full setting."""
-    return Start(*(float(setting[f"{modality}_{name}"]) for name in ("scale", "gate", "residual")))
-
-
-def new_fusion(config: RecoConfig, setting: dict[str, Any], modality: Side, dim: int) -> Fusion:
-    """An untrained fusion of one modality; the identity on a side that is not refined."""
-    if config.sides not in ("both", modality):
-        return Identity()
-    k = int(setting["k"])
-    shape = FusionShape(config.fusion, dim, k, config.heads, config.mlp_dim, config.norm, config.positions)
-    return build(shape, start_of(setting, modality))
+def new_fusion(config: RecoConfig, setting: Mapping[str, Any], modality: Side, encoder: Encoder) -> Fusion:
+    """An untrained fusion of one modality, which starts at a setting; frozen on a side that is not refined."""
+    values = {name: float(value) for name, value in setting.items()}
+    scale = values.get(f"{modality}_scale", 1.0) * encoder.logit_scale
+    start = Start(scale, *(values.get(f"{modality}_{name}", 0.0) for name in ("gate", "mix", "keep")))
+    shape = FusionShape(
+        kind=config.fusion,
+        modality=modality,
+        dim=encoder.dim,
+        k=int(setting["k"]),
+        heads=config.heads,
+        mlp_dim=config.mlp_dim,
+        norm=config.norm,
+        positions=config.positions,
+        share=values.get("share", 0.5),
+    )
+    fusion = build(shape, start)
+    return fusion if config.sides in ("both", modality) else Frozen(fusion)

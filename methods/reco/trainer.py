@@ -71,8 +71,8 @@ class Trainer:
     def _fresh(self) -> Fusions:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._context.seed)
-            dim = self._context.encoder.dim
-            return {side: new_fusion(self._config, self._setting, side, dim) for side in MODALITIES}
+            encoder = self._context.encoder
+            return {side: new_fusion(self._config, self._setting, side, encoder) for side in MODALITIES}
 
     def _untrained(self) -> Outcome:
         return Outcome(self._fresh(), {"training": {"epochs": 0}, "trained_parameters": 0})
@@ -121,14 +121,14 @@ class Trainer:
 
 
 def recipe_of(config: RecoConfig, logit_scale: float) -> Recipe:
-    """The training recipe of a config; the encoder's own temperature where the config gives none."""
+    """The training recipe of a config; its temperature is in units of the encoder's own."""
     return Recipe(
         epochs=config.epochs,
         batch=config.batch,
         lr=config.lr,
         weight_decay=config.weight_decay,
         warmup=config.warmup,
-        scale=1 / config.tau if config.tau else logit_scale,
+        scale=config.loss_scale * logit_scale,
         learn_scale=config.learn_tau,
         rotate=config.rotate,
         distinct_captions=config.distinct_captions,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trireme.errors import DataError, UsageError
-from trireme.methods.reco.fusion import Fusion, Identity
+from trireme.methods.reco.fusion import Frozen, Fusion
 from trireme.methods.reco.loss import reco_loss
 from trireme.methods.reco.search import MODALITIES, Plan, Retrieved, gather, neighbours
 from trireme.progress import progress, say
@@ -155,7 +155,7 @@ def train(
     modules = nn.ModuleList(fusions.values()).to(device).train()
     log_scale = nn.Parameter(torch.tensor(recipe.scale, device=device).log(), requires_grad=recipe.learn_scale)
     trained = [p for p in (*modules.parameters(), log_scale) if p.requires_grad]
-    if all(isinstance(module, Identity) for module in modules):
+    if all(isinstance(module, Frozen) for module in modules):
         raise UsageError("this fusion has no parameters to train; set epochs=0")
     optimiser = torch.optim.AdamW(trained, lr=recipe.lr, weight_decay=recipe.weight_decay)
     generator = np.random.default_rng(seed)
@@ -198,7 +198,7 @@ def _batch_loss(
         retrieved = gather(memory, data.plans[side], data.rows[side][rows], query)
         if turn is not None:
             query, retrieved = query @ turn, Retrieved(retrieved.keys @ turn, retrieved.values @ turn, retrieved.found)
-        frozen[side], refined[side] = query, fusions[side](query, retrieved)
+        frozen[side], refined[side] = fusions[side].lift(query), fusions[side](query, retrieved)
     return reco_loss(refined["image"], refined["text"], frozen["image"], frozen["text"], scale)
 
 

@@ -33,8 +33,10 @@ TEMPLATES = ("{}", "a drawing of a {}.", "art of the {}.")
 
 
 @pytest.fixture(autouse=True)
-def _alone(own_home: Path) -> Iterator[None]:
-    """Own caches, and one thread: tests give the same bits on a busy machine."""
+def _alone(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Own caches (but for tests on the prepared world), and one thread: the same bits on a busy machine."""
+    if "world" not in request.fixturenames:
+        request.getfixturevalue("own_home")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

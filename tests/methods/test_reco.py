@@ -17,6 +17,7 @@ from trireme.errors import DataError, MemoryMismatchError, UsageError
 from trireme.methods.base import Context, Method
 from trireme.methods.classes import ensemble, normalise, prompt_embeddings
 from trireme.methods.reco import Reco, RecoConfig
+from trireme.methods.reco.fusion import TRAINABLE
 from trireme.methods.reco.search import plan
 from trireme.methods.reco.training import own_pairs, training_set
 from trireme.methods.zero_shot import ZeroShot, ZeroShotConfig
@@ -26,7 +27,8 @@ from trireme.types import Predictions, Sample, Supervision
 
 from .synthetic import KNOWN, Pairs, VectorWorld, unlabelled
 
-START = {"k": 4, "image_scale": 10.0, "text_scale": 10.0, "image_gate": 2.0, "text_gate": 2.0}
+START = {"k": 4, "image_scale": 0.5, "text_scale": 0.5}  # the encoder's logit scale is 20: attention at 10
+SUM = {**START, "fusion": "attention", "image_gate": 2.0, "text_gate": 2.0}
 TRAINED = {**START, "train_on": ["vectors/train"], "epochs": 2, "batch": 32, "lr": 1e-3}
 
 
@@ -61,7 +63,7 @@ def test_retrieval_names_what_the_encoder_cannot(vectors: VectorWorld) -> None:
     known, unknown = top1(bare.predict(samples), samples)
     assert known > 90
     assert unknown < 15
-    for options in (START, {**START, "fusion": "weighted_mean"}, TRAINED):
+    for options in (START, SUM, {**SUM, "fusion": "weighted_mean"}, TRAINED):
         refined_known, refined_unknown = top1(fitted(context, **options).predict(samples), samples)
         assert refined_known >= known - 2
         assert refined_unknown > 85
@@ -84,7 +86,7 @@ def test_untrained_attention_is_the_closed_form(vectors: VectorWorld) -> None:
     queries = ensemble(prompt_embeddings(context.store, context.class_names, context.templates))
     t_bar = normalise(np.stack([refine(query, texts, images) for query in queries]))
     expected = t_bar @ (v_bar / np.linalg.norm(v_bar))
-    got = fitted(context, **START).predict([sample])
+    got = fitted(context, **SUM).predict([sample])
     np.testing.assert_array_equal(got.ranked[0], np.argsort(-expected, kind="stable")[:20])
     np.testing.assert_allclose(got.scores[0], np.sort(expected)[::-1][:20], atol=1e-6)
 
@@ -101,15 +103,15 @@ def test_untrained_attention_is_the_closed_form(vectors: VectorWorld) -> None:
 def test_the_four_search_and_fusion_plans(
     search: str, values: str, image: tuple[str, str], text: tuple[str, str]
 ) -> None:
-    """(searched, fused) side; RECO is the first row: PAPERS.md 1a, image query -> images searched, captions fused."""
+    """(searched, fused) side; RECO is the first row: an image query searches images and fuses captions."""
     assert (plan("image", search, values).searched, plan("image", search, values).fused) == image
     assert (plan("text", search, values).searched, plan("text", search, values).fused) == text
 
 
-@pytest.mark.parametrize("fusion", ["attention", "weighted_mean", "mean", "transformer", "mlp"])
+@pytest.mark.parametrize("fusion", ["paired", "attention", "weighted_mean", "mean", "transformer", "mlp"])
 @pytest.mark.parametrize(("search", "values"), [("uni", "cross"), ("cross", "uni")])
 def test_every_ablation_runs(vectors: VectorWorld, fusion: str, search: str, values: str) -> None:
-    trains = fusion in ("attention", "transformer", "mlp")
+    trains = fusion in TRAINABLE
     options = {"fusion": fusion, "search": search, "values": values, "heads": 4, "mlp_dim": 16}
     options |= {"train_on": ["vectors/train"], "epochs": 1} if trains else {}
     predictions = fitted(vectors.context(), **options).predict(vectors.samples("test", 1))
@@ -120,12 +122,12 @@ def test_every_ablation_runs(vectors: VectorWorld, fusion: str, search: str, val
 @pytest.mark.parametrize("side", ["image", "text"])
 def test_one_sided_fusion_leaves_the_other_side_frozen(vectors: VectorWorld, side: str) -> None:
     context, samples = vectors.context(), vectors.samples("test", 1)
-    options = {**START, "sides": side, "image_gate": 0.0, "text_gate": 0.0}
+    options = {**SUM, "sides": side, "image_gate": 0.0, "text_gate": 0.0}
     bare = ZeroShot(ZeroShotConfig())
     bare.fit(context)
     # with a gate of 0 the refined side equals the frozen one too, so all of it must be zero-shot
     np.testing.assert_array_equal(fitted(context, **options).predict(samples).ranked, bare.predict(samples).ranked)
-    method = fitted(context, **{**START, "sides": side})
+    method = fitted(context, **{**SUM, "sides": side})
     assert method._state is not None
     frozen = ensemble(prompt_embeddings(context.store, context.class_names, context.templates))
     assert np.allclose(method._state.classes, frozen, atol=1e-6) == (side == "image")
@@ -201,7 +203,7 @@ def test_a_pair_is_never_among_its_own_neighbours(vectors: VectorWorld) -> None:
 
 def test_more_neighbours_than_the_memory_holds(vectors: VectorWorld) -> None:
     small = vectors.context(memory=vectors.pairs("memory", 1)[:3])
-    for fusion in ("attention", "mean", "transformer"):
+    for fusion in ("paired", "attention", "mean", "transformer"):
         predictions = fitted(small, k=10, fusion=fusion, heads=4).predict(vectors.samples("test", 1))
         assert np.isfinite(predictions.scores).all()
         assert all(len(ids) == 3 for ids in predictions.extras["retrieved"])
@@ -255,7 +257,7 @@ def test_a_damaged_artifact_is_trained_again(
 def test_validation_chooses_the_start_and_the_choice_is_recorded(vectors: VectorWorld) -> None:
     context = vectors.context()
     grid = {"image_gate": [0.0, 2.0], "text_gate": [0.0, 2.0], "k": [4.0]}
-    method = fitted(context, **START | {"grid": grid})
+    method = fitted(context, **SUM | {"grid": grid})
     facts = method.facts()
     # with both gates at 0 reco is zero-shot, which fails on unknown concepts
     assert (facts["image_gate"], facts["text_gate"]) != (0.0, 0.0)
@@ -264,12 +266,12 @@ def test_validation_chooses_the_start_and_the_choice_is_recorded(vectors: Vector
     assert facts["k"] == 4
     assert json.loads(json.dumps(facts)) == facts
     context.validation = None
-    assert fitted(context, **START | {"grid": grid}).facts()["image_gate"] == START["image_gate"]
+    assert fitted(context, **SUM | {"grid": grid}).facts()["image_gate"] == SUM["image_gate"]
 
 
 def test_a_remembered_choice_is_the_same_choice(vectors: VectorWorld) -> None:
     context = vectors.context()
-    grids = {"grid": {"image_gate": [1.0, 2.0]}, "train_grid": {"lr": [1e-4, 1e-3]}}
+    grids = {"grid": {"image_mix": [0.0, 0.5]}, "train_grid": {"lr": [1e-4, 1e-3]}}
     options = {**TRAINED, **grids, "choose_trained": True}
     first = fitted(context, **options).facts()
     choices = sorted((context.artifacts / "reco").glob("choice-*.json"))
@@ -301,8 +303,15 @@ def test_supervision_says_who_was_told_what() -> None:
     [
         ({"fusion": "attension"}, "did you mean 'attention'"),
         ({"search": "unimodal"}, "search"),
-        ({"grid": {"image_gat": [1.0]}}, "did you mean 'image_gate'"),
+        ({"grid": {"image_mixx": [1.0]}}, "did you mean 'image_mix'"),
+        ({"grid": {"image_gate": [1.0]}}, "grid key 'image_gate'"),  # not an option of the paired fusion
         ({"k": 0}, "k above 0"),
+        ({"grid": {"k": [4, 0]}}, "k above 0"),
+        ({"grid": {"k": [2.5]}}, "whole number for k"),
+        ({"grid": {"image_mix": [float("nan")]}}, "finite image_mix"),
+        ({"lr": float("nan")}, "finite lr"),
+        ({"train_grid": {"lr": [1e-4, -1.0]}}, "lr above 0"),
+        ({"train_grid": {"weight_decay": [-0.1]}}, "weight_decay of at least 0"),
         ({"fusion": "mean", "train_on": ["x"]}, "nothing to train"),
     ],
 )

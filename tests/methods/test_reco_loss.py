@@ -1,4 +1,4 @@
-"""The three-term loss against a plain double loop of its definition (PAPERS.md 1a)."""
+"""The three-term loss against a plain double loop of its definition in the paper (arXiv 2306.07196)."""
 
 from __future__ import annotations
 
