@@ -3,11 +3,15 @@
 `folder:PATH` holds PATH/<class>/<pictures>, or PATH/<split>/<class>/<pictures> where every top folder is named like a
 split. `csv:PATH` and `parquet:PATH` have the columns `image` and `label`, and may have `caption`, `id` and `split`;
 relative picture paths start at the file's own folder. A class is its label: id and name are the same.
+
+Rows are taken in the order of their ids, and a row without an id is called by its picture's path from the data's own
+folder: the same data in another order or another place is the same data.
 """
 
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -116,6 +120,7 @@ def _refs(rows: Sequence[Row]) -> list[ImageRef]:
 
 
 def _read(name: str, options: Mapping[str, Any]) -> list[Row]:
+    """The rows by id. Their order would else decide ties in a memory and what a training sees first."""
     scheme, colon, place = name.partition(":")
     if scheme not in SCHEMES or not colon or not place:
         raise unknown_name("kind of data", name, [f"{one}:PATH" for one in SCHEMES])
@@ -134,7 +139,7 @@ def _read(name: str, options: Mapping[str, Any]) -> list[Row]:
     if not rows:
         raise DataError(f"no pictures found in {path}")
     _check(path, rows)
-    return rows
+    return sorted(rows, key=lambda row: row.id)
 
 
 def _check(path: Path, rows: Sequence[Row]) -> None:
@@ -223,10 +228,17 @@ def _table(path: Path, table: Iterator[Mapping[str, Any]], columns: Mapping[str,
         if split and split not in _SPLITS:
             known = ", ".join(_SPLITS)
             raise DataError(f"{path}: row {number} is in the split '{cells['split']}'; known splits: {known}")
-        picture = path.parent / Path(cells["image"]).expanduser()
-        yield Row(
-            cells["id"] or cells["image"], picture, cells["label"], cells["caption"], _SPLITS.get(split, "")
-        )  # an absolute path stays as it is
+        picture = path.parent / Path(cells["image"]).expanduser()  # an absolute path stays as it is
+        name = cells["id"] or _place(picture, path.parent) or cells["image"]
+        yield Row(name, picture, cells["label"], cells["caption"], _SPLITS.get(split, ""))
+
+
+def _place(picture: Path, folder: Path) -> str:
+    """The picture's path from the folder, "" where it does not lie below it. `folder` has no links and no dots."""
+    plain = Path(os.path.normpath(picture))
+    if not plain.is_relative_to(folder):  # it may be named through a link to the folder
+        plain = picture.parent.resolve() / picture.name
+    return plain.relative_to(folder).as_posix() if plain.is_relative_to(folder) else ""
 
 
 def _text(path: Path, number: int, column: str, value: Any) -> str:

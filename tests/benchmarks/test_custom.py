@@ -112,8 +112,8 @@ def test_tables(tmp_path: Path, kind: str) -> None:
     assert [Path(pair.image.path) for pair in pairs] == [data / "img" / "a.png", absolute]
     bench = open_benchmark(name, templates=["a sketch of {}"])
     assert bench.templates == ("a sketch of {}",)
-    assert [(one.id, one.label) for one in bench.samples()] == [("three", 0), ("four", 1)]
-    assert bench.samples()[1].image.sha256 is None  # a missing picture is counted by the run, not here
+    assert [(one.id, one.label) for one in bench.samples()] == [("four", 1), ("three", 0)], "in the order of ids"
+    assert bench.samples()[0].image.sha256 is None  # a missing picture is counted by the run, not here
     assert [one.id for one in bench.samples(Role.VALIDATION)] == ["five"]
 
 
@@ -208,18 +208,60 @@ def test_fingerprints_follow_the_content(folder: Path) -> None:
     assert open_benchmark(name, templates=["{}"]).fingerprint() != after[0]
 
 
-def test_fingerprint_does_not_know_where_the_folder_lies(folder: Path) -> None:
-    before = open_benchmark(f"folder:{folder}").fingerprint()
+def prints(name: str) -> tuple[str, str]:
+    """Fingerprints of the data as a benchmark and as a pair set."""
+    return open_benchmark(name).fingerprint(), open_pairs(name).fingerprint
+
+
+def test_a_folder_is_the_same_wherever_it_lies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = prints(f"folder:{folder}")
+    monkeypatch.chdir(folder.parent)
+    assert prints(f"folder:{folder.name}") == prints(f"folder:./{folder.name}/../{folder.name}") == before
+    (folder.parent / "link").symlink_to(folder)
+    assert prints(f"folder:{folder.parent / 'link'}") == before
     moved = folder.rename(folder.parent / "elsewhere")
-    assert open_benchmark(f"folder:{moved}").fingerprint() == before
+    assert prints(f"folder:{moved}") == before
 
 
-def test_order_of_rows_does_not_move_classes(tmp_path: Path) -> None:
-    rows = [{"image": f"{label}.png", "label": label} for label in ("owl", "fox", "cat")]
-    one = open_benchmark(f"csv:{table(tmp_path / 'a.csv', rows)}")
-    other = open_benchmark(f"csv:{table(tmp_path / 'b.csv', rows[::-1])}")
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("ids", [False, True])
+def test_the_order_of_rows_changes_nothing(tmp_path: Path, kind: str, ids: bool) -> None:
+    rows = [{"image": f"{name}.png", "label": name[:3]} for name in ("owl2", "fox1", "cat", "owl1", "fox2")]
+    if ids:
+        rows = [{**row, "id": f"{9 - number}"} for number, row in enumerate(rows)]
+    for shade, row in enumerate(rows):
+        picture(tmp_path / row["image"], shade)
+    names = [f"{kind}:{table(tmp_path / f'{place}.{kind}', part)}" for place, part in (("a", rows), ("b", rows[::-1]))]
+    assert prints(names[0]) == prints(names[1])
+    one, other = (open_benchmark(name) for name in names)
     assert one.class_ids == other.class_ids == ("cat", "fox", "owl")
-    assert {(one.id, one.label) for one in one.samples()} == {(one.id, one.label) for one in other.samples()}
+    assert one.samples() == other.samples()
+    assert [pair.id for pair in open_pairs(names[0]).pairs()] == [pair.id for pair in open_pairs(names[1]).pairs()]
+
+
+def test_absolute_and_relative_paths_are_the_same_data(tmp_path: Path) -> None:
+    """Through a link to the folder, too. A picture outside of it keeps the path by which it is listed."""
+    data, outside = tmp_path / "data", picture(tmp_path / "outside.png", 9)
+    for number in range(3):
+        picture(data / "img" / f"{number}.png", number)
+    (tmp_path / "link").symlink_to(data)
+    starts = {"plain": "img", "dotted": "./img/../img", "whole": f"{data / 'img'}", "linked": f"{tmp_path}/link/img"}
+    found = {}
+    for name, start in starts.items():
+        rows = [{"image": f"{start}/{number}.png", "label": f"l{number}"} for number in range(3)]
+        found[name] = prints(f"csv:{table(data / f'{name}.csv', rows)}")
+    assert len(set(found.values())) == 1
+    moved = data.rename(tmp_path / "moved")
+    assert prints(f"csv:{moved / 'plain.csv'}") == found["plain"]
+    [sample] = open_benchmark(f"csv:{table(moved / 'x.csv', [{'image': str(outside), 'label': 'l'}])}").samples()
+    assert (sample.id, sample.image.path) == (str(outside), str(outside))
+
+
+def test_one_picture_listed_by_two_paths_is_named(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    rows = [{"image": path, "label": "fox"} for path in ("a.png", str(tmp_path / "a.png"))]
+    with pytest.raises(DataError, match=r"two rows have the id 'a\.png'"):
+        open_benchmark(f"csv:{table(tmp_path / 'x.csv', rows)}")
 
 
 def test_a_folder_that_is_only_partly_split_is_refused(tmp_path: Path) -> None:
