@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trireme.errors import DataError, UsageError, unknown_name
-from trireme.files import atomic_file
+from trireme.files import atomic_file, fingerprint
 from trireme.retrieval.encoders.gated import GATE, add_gated_blocks, image_blocks, image_tower
 from trireme.retrieval.encoders.weights import differences, same_tensor
 
@@ -31,6 +31,7 @@ __all__ = [
     "changed_tensors",
     "check_base",
     "customised_fingerprint",
+    "fingerprint_with",
     "is_customised",
     "read_customised",
     "write_customised",
@@ -127,13 +128,19 @@ def read_customised(path: Path) -> Customised:
 
 
 def is_customised(path: Path) -> bool:
-    """Whether a file is one of ours, of whatever version. DataError where it is missing."""
+    """Whether a file is one of ours, of whatever version.
+
+    Raises:
+        DataError: missing, or a .safetensors file that is not whole.
+    """
     if not path.is_file():
         raise DataError(f"customised encoder {path} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
             return _KEY in (file.metadata() or {})
-    except (SafetensorError, OSError, ValueError):
+    except (SafetensorError, OSError, ValueError) as error:
+        if path.suffix == ".safetensors":
+            raise DataError(f"{path} is not a whole safetensors file ({_first_line(error)})") from error
         return False
 
 
@@ -145,24 +152,35 @@ def customised_fingerprint(path: Path) -> str:
     return str(_about(path)["fingerprint"])
 
 
-def check_base(path: Path, name: str, fingerprint: str) -> None:
+def check_base(path: Path, name: str, base: str) -> None:
     """Refuse a base encoder other than the one that was customised.
 
     Args:
         path: the customised encoder's file.
-        name: of the base encoder at hand.
-        fingerprint: its `base_fingerprint`.
+        name: of the encoder at hand.
+        base: its `base_fingerprint`.
 
     Raises:
         UsageError: the file was made from an encoder with another fingerprint; names both.
         DataError: as for `read_customised`.
     """
     wanted = _about(path)["base"]
-    if wanted != fingerprint:
+    if wanted != base:
         raise UsageError(
-            f"{path.name} customises the encoder with fingerprint {wanted}, but {name} has {fingerprint}: "
+            f"{path.name} customises the encoder with fingerprint {wanted}, but the base of {name} has {base}: "
             "choose the model, weights and dtype that it was made from"
         )
+
+
+def fingerprint_with(base: str, name: str, path: Path | None) -> str:
+    """The fingerprint of an encoder whose `base_fingerprint` is `base`; that itself where `path` is None.
+
+    Raises UsageError and DataError as `check_base` does.
+    """
+    if path is None:
+        return base
+    check_base(path, name, base)
+    return fingerprint({"base": base, "react": customised_fingerprint(path)})
 
 
 def apply(model: nn.Module, customised: Customised) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -13,7 +15,9 @@ from PIL import Image
 
 from trireme.errors import DataError, UsageError
 from trireme.files import fingerprint
+from trireme.retrieval.encoders import customised
 from trireme.retrieval.encoders.base import normalise, resolve_device, resolve_dtype
+from trireme.retrieval.encoders.official import load_official
 from trireme.retrieval.encoders.openclip_source import OpenClipConfig, Source, resolve
 from trireme.types import Floats
 
@@ -25,8 +29,12 @@ _TEXTS_AT_ONCE = 256
 class OpenClipEncoder:
     """Pictures and texts through an open_clip model; see `OpenClipConfig` for what can be chosen.
 
+    Attributes:
+        base_fingerprint: the fingerprint without a customised encoder on top; `fingerprint` itself where there is none.
+
     Raises (when built):
-        UsageError: unknown model or tag; preprocessing or activation that does not belong to the weights.
+        UsageError: unknown model or tag; preprocessing or activation that does not belong to the weights; a customised
+            encoder made from another one.
         TriremeError, DataError: weights that cannot be downloaded or read.
     """
 
@@ -37,9 +45,12 @@ class OpenClipEncoder:
         self.dtype = resolve_dtype(config.dtype)
         self.device = resolve_device(config.device)
         self.source: Source = resolve(config)
-        self.name = f"open_clip:{self.source.label}"
+        react = Path(config.react).expanduser() if config.react else None
+        self._customised = None if self.source.official else react
+        self.name = f"open_clip:{self.source.label}" + (f"+react({react.stem})" if react else "")
         self.dim = int(self.source.architecture["embed_dim"])
-        self.fingerprint = fingerprint(self._identity())
+        self.base_fingerprint = fingerprint(self._identity())
+        self.fingerprint = customised.fingerprint_with(self.base_fingerprint, self.name, self._customised)
 
     def _identity(self) -> Mapping[str, Any]:
         return {
@@ -53,7 +64,20 @@ class OpenClipEncoder:
 
     @cached_property
     def model(self) -> torch.nn.Module:
-        """The model in evaluation mode on its device; loaded at the first use."""
+        """The model in evaluation mode on its device, customised where `react` says so; loaded at the first use."""
+        with torch.inference_mode(False):  # tensors made inside inference mode could never be trained
+            model = self._open_clip_model()
+            if self.source.official:
+                load_official(model, self.source.official)
+            elif self._customised:
+                customised.apply(model, customised.read_customised(self._customised))
+            return model.eval()
+
+    def trainable(self) -> torch.nn.Module:
+        """A copy of `model` whose every parameter takes gradients, in evaluation mode; the encoder keeps its own."""
+        return copy.deepcopy(self.model).requires_grad_(True)
+
+    def _open_clip_model(self) -> torch.nn.Module:
         config, source = self.config, self.source
         named = ":" not in config.model
         try:
@@ -72,7 +96,7 @@ class OpenClipEncoder:
                 )
         except Exception as error:  # torch, safetensors, the hub and open_clip each raise their own kinds
             raise DataError(f"cannot load {self.name} from {source.checkpoint}: {_first_line(error)}") from error
-        return model.eval()
+        return model
 
     @cached_property
     def logit_scale(self) -> float:

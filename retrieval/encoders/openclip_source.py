@@ -17,6 +17,8 @@ from open_clip.transform import PreprocessCfg
 
 from trireme.errors import DataError, TriremeError, UsageError, unknown_name
 from trireme.retrieval.encoders.base import EncoderConfig, file_sha256
+from trireme.retrieval.encoders.customised import is_customised
+from trireme.retrieval.encoders.official import backbone_of, preprocessing_of
 
 _HUB, _LOCAL = "hf-hub:", "local-dir:"
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
@@ -37,6 +39,10 @@ class OpenClipConfig(EncoderConfig):
         force_quick_gelu: as in open_clip.
         image_mean, image_std, image_interpolation, image_resize_mode: preprocessing of a local file that no tag
             describes; refused where a tag says something else.
+        react: a customised encoder made from this one (customised.py), or a released checkpoint of REACT, which is a
+            full model and takes the place of `pretrained` (official.py); empty is none.
+        react_base: for a released checkpoint whose file name does not say it, the CLIP it was tuned from: openai,
+            laion400m or laion2b.
     """
 
     model: str = "ViT-B-32"
@@ -49,6 +55,8 @@ class OpenClipConfig(EncoderConfig):
     image_std: tuple[float, float, float] | None = None
     image_interpolation: str | None = None
     image_resize_mode: str | None = None
+    react: str = ""
+    react_base: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,9 +66,10 @@ class Source:
     Attributes:
         label: shown after "open_clip:" in tables.
         architecture: open_clip's model configuration, QuickGELU included.
-        checkpoint: the weights file, None for random weights.
-        weights: its SHA-256, or "random:SEED".
+        checkpoint: the weights file that open_clip loads, None for random weights and for `official`.
+        weights: its SHA-256, "random:SEED", or "react:" and the SHA-256 of `official`.
         preprocess: the fields of open_clip's `PreprocessCfg`.
+        official: a released checkpoint of REACT, which holds all weights.
     """
 
     label: str
@@ -68,6 +77,7 @@ class Source:
     checkpoint: Path | None
     weights: str
     preprocess: Mapping[str, Any]
+    official: Path | None = None
 
 
 def resolve(config: OpenClipConfig) -> Source:
@@ -78,6 +88,11 @@ def resolve(config: OpenClipConfig) -> Source:
         TriremeError: the hub cannot be reached.
         DataError: a local file or folder is missing or damaged.
     """
+    react = Path(config.react).expanduser()
+    if config.react and not is_customised(react):
+        return _from_official(config, react)
+    if config.react_base:
+        raise UsageError("react_base is for react=FILE with a released checkpoint of REACT; drop it")
     in_folder = config.model.startswith((_HUB, _LOCAL))
     architecture, checkpoint, declared, label = _from_folder(config) if in_folder else _from_name(config)
     if config.random:
@@ -85,9 +100,39 @@ def resolve(config: OpenClipConfig) -> Source:
     if config.force_quick_gelu:
         architecture["quick_gelu"] = True
     weights = f"random:{config.seed}" if checkpoint is None else file_sha256(checkpoint)
+    return Source(label, architecture, checkpoint, weights, _preprocess(config, architecture, declared))
+
+
+def _preprocess(
+    config: OpenClipConfig, architecture: Mapping[str, Any], declared: Mapping[str, Any]
+) -> Mapping[str, Any]:
     size = architecture["vision_cfg"].get("image_size", 224)
-    preprocess = asdict(PreprocessCfg()) | {"size": size} | _preprocessing(config, declared)
-    return Source(label, architecture, checkpoint, weights, preprocess)
+    return asdict(PreprocessCfg()) | {"size": size} | _preprocessing(config, declared)
+
+
+def _from_official(config: OpenClipConfig, file: Path) -> Source:
+    """A released checkpoint of REACT: weights for all of a named architecture, whose activation it needs."""
+    model = config.model.replace("/", "-")
+    if model.startswith("react_"):  # the official code's names of gated models
+        raise UsageError(f"{file.name} says itself where it is gated; use model={model.removeprefix('react_')}")
+    if model not in open_clip.list_models():
+        raise unknown_name("open_clip model", config.model, open_clip.list_models())
+    for name in ("pretrained", "origin", "random"):
+        if getattr(config, name):
+            raise UsageError(f"react={file.name} brings all weights; drop {name}={getattr(config, name)}")
+    architecture = dict(open_clip.get_model_config(model))
+    backbone = backbone_of(file, config.react_base)
+    quick, base = backbone == "openai", model.removesuffix(_QUICKGELU)
+    if architecture.get("quick_gelu", False) and not quick:
+        raise UsageError(f"{file.name} ({backbone}) was not trained with QuickGELU; use model={base}")
+    # LAION-400M's B/32 was trained with QuickGELU by open_clip's table, yet the official factory evaluates what was
+    # tuned from it with GELU. Who reads the table otherwise can say so with force_quick_gelu.
+    if backbone != "laion400m":
+        _check_quick_gelu(config, model, architecture, {"quick_gelu": quick}, f"{file.name} ({backbone})")
+    if config.force_quick_gelu:
+        architecture["quick_gelu"] = True
+    preprocess = _preprocess(config, architecture, preprocessing_of(base, backbone))
+    return Source(model, architecture, None, f"react:{file_sha256(file)}", preprocess, file)
 
 
 def _from_name(config: OpenClipConfig) -> tuple[dict[str, Any], Path | None, Mapping[str, Any], str]:
