@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from trireme.files import fingerprint
+from trireme.retrieval.encoders import customised
 from trireme.retrieval.encoders.base import EncoderConfig, file_sha256, normalise, resolve_device, resolve_dtype
 from trireme.retrieval.encoders.lite import text, trunk
 from trireme.retrieval.encoders.lite.checkpoint import committed_weights, read_head, read_logit_scale
@@ -25,7 +27,6 @@ PREPROCESSING = "white square, bicubic antialias, 128 px, mean 0.5, std 0.5"
 class LiteEncoder:
     """EfficientNet-Lite0 (frozen), a small transformer on its patch tokens (trained), MiniLM for texts (frozen)."""
 
-    name = "lite"
     dim = text.DIM
 
     @dataclass
@@ -33,18 +34,36 @@ class LiteEncoder:
         """
         Attributes:
             weights: safetensors file of the head; "" is the one that ships with Trireme.
+            react: a customised encoder made from this one (retrieval/encoders/customised.py); "" is none.
         """
 
         weights: str = ""
+        react: str = ""
 
     def __init__(self, config: LiteEncoder.Config | None = None) -> None:
         self.config = config or self.Config()
         self.device = resolve_device(self.config.device)
         self.dtype = resolve_dtype(self.config.dtype)
         self.weights = Path(self.config.weights).expanduser() if self.config.weights else committed_weights()
+        self.react = Path(self.config.react).expanduser() if self.config.react else None
+
+    @property
+    def name(self) -> str:
+        """Shown in tables; a customised encoder shows its file: "lite+react(gated)"."""
+        return "lite" if self.react is None else f"lite+react({self.react.stem})"
 
     @cached_property
     def fingerprint(self) -> str:
+        """`base_fingerprint`, and the customised tensors where there are any.
+
+        Raises:
+            DataError: weights are missing or damaged.
+            UsageError: `react` customises another encoder than this one.
+        """
+        return customised.fingerprint_with(self.base_fingerprint, self.name, self.react)
+
+    @cached_property
+    def base_fingerprint(self) -> str:
         """Over both wheels, the head's weights, preprocessing and dtype. DataError where the weights are missing."""
         return fingerprint(
             {
@@ -61,7 +80,8 @@ class LiteEncoder:
     @cached_property
     def logit_scale(self) -> float:
         """The factor on cosines that the head was trained with."""
-        return math.exp(read_logit_scale(self.weights))
+        own = self._customised.tensors.get("logit_scale") if self._customised else None
+        return math.exp(read_logit_scale(self.weights) if own is None else float(own))
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """(3, 128, 128) float32 in [-1, 1], padded to a square on white."""
@@ -88,10 +108,34 @@ class LiteEncoder:
         """(n, 16, 640) trunk tokens, as `encode_tokens` gives them -> (n, 384), L2-normalised."""
         return normalise(self.head(self._placed(tokens)), self.name)
 
+    def trunk_tokens(self, pixels: Tensor) -> Tensor:
+        """`encode_tokens` as a tensor on this encoder's device and in its dtype, to train a head on."""
+        with torch.no_grad():
+            tokens: Tensor = self._trunk(self._placed(pixels))
+        return tokens
+
+    def trainable(self) -> LiteHead:
+        """A copy of `head` whose every parameter takes gradients, in evaluation mode; the encoder keeps its own."""
+        return copy.deepcopy(self.head).requires_grad_(True)
+
     @cached_property
     def head(self) -> LiteHead:
-        """The trained part, in evaluation mode, on this encoder's device."""
-        return read_head(self.weights).to(device=self.device, dtype=self.dtype)
+        """The trained part, customised where `react` says so, in evaluation mode, on this encoder's device.
+
+        Raises DataError and UsageError as `fingerprint` does.
+        """
+        with torch.inference_mode(False):  # tensors made inside inference mode could never be trained
+            head = read_head(self.weights).to(device=self.device, dtype=self.dtype)
+            if self._customised is not None:
+                customised.apply(head, self._customised)
+            return head.eval().requires_grad_(False)
+
+    @cached_property
+    def _customised(self) -> customised.Customised | None:
+        if self.react is None:
+            return None
+        customised.check_base(self.react, self.name, self.base_fingerprint)
+        return customised.read_customised(self.react)
 
     @cached_property
     def _trunk(self) -> trunk.Trunk:
