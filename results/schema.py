@@ -21,9 +21,10 @@
     machine            {...}
     predictions        {file, rows, bytes, sha256}: added by `write_run`
 
-A record may hold more keys; they are kept. Three of them are read where they are there, since runs that differ in one
-are never joined over seeds: `method.version`; `training`, a list of {name, fingerprint, ...} of the pair sets that a
-method learned from; `validation.fingerprint`.
+A record may hold more keys; they are kept. `memory.index_recall` is the share of exact neighbours that an approximate
+index found, the mean over samples of the column of this name; null for an exact index. Three keys are read where they
+are there, since runs that differ in one are never joined over seeds: `method.version`; `training`, a list of {name,
+fingerprint, ...} of the pair sets that a method learned from; `validation.fingerprint`.
 
 predictions.parquet has one row per sample asked:
 

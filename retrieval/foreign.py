@@ -22,7 +22,7 @@ from trireme.files import fingerprint
 from trireme.hashes import file_sha256
 from trireme.retrieval.encoders.base import Encoder
 from trireme.retrieval.index import FlatIndex
-from trireme.retrieval.search import Hits, Side, checked_queries, checked_rows, padded, search_without
+from trireme.retrieval.search import Hits, Side, checked_queries, checked_rows, padded, search_without, shares_found
 from trireme.types import Floats, ImageRef, Ints
 
 Strings = NDArray[np.object_]
@@ -60,6 +60,7 @@ class ForeignIndex:
         self.labels: Strings = np.array(listed, dtype=object)
         self.encoder_fingerprint = encoder.fingerprint
         self.fingerprint = fingerprint([file_sha256(index), file_sha256(labels), encoder.fingerprint, column])
+        self.exact = isinstance(_below_ids(self._index), faiss.IndexFlat)
         kind = type(self._index).__name__
         self.manifest: Mapping[str, Any] = {
             "name": index.name,
@@ -103,7 +104,7 @@ class ForeignIndex:
         self._check_side(side)
         if not hasattr(self, "_vectors"):
             try:
-                self._vectors: Floats = self._index.reconstruct_n(0, self._index.ntotal)
+                self._vectors = _read_back(self._index, self._index.ntotal)
             except RuntimeError as error:
                 raise DataError(f"{self.manifest['name']} does not give its vectors back") from error
         return self._vectors
@@ -131,15 +132,25 @@ class ForeignIndex:
         excluded = [np.array(sorted({int(i) for i in ids if i.isdecimal()}), dtype=np.int64) for ids in exclude]
         return search_without(lambda part, depth: self._nearest(part, depth, rows), checked, k, excluded, size)
 
+    def index_recall(self, queries: Floats, side: Side, found: Ints, allowed: Ints | None = None) -> Floats | None:
+        """As `Memory.index_recall`; also None where the index does not give its vectors back to compare with."""
+        if self.exact:
+            return None
+        try:
+            vectors = self.embeddings(side)
+        except DataError:
+            return None
+        checked = checked_queries(queries, self.dim, found.shape[1], "the index")
+        return shares_found(FlatIndex(vectors).search(checked, found.shape[1], allowed).rows, found)
+
     def recall(self, queries: Floats, side: Side, k: int, allowed: Ints | None = None) -> float:
-        """Share of the exact k nearest rows that the index finds, mean over these queries."""
-        checked = checked_queries(queries, self.dim, k, "the index")
-        exact = FlatIndex(self.embeddings(side)).search(checked, k, allowed).rows
-        found = self.search(queries, side, k, allowed=allowed).rows
-        shares = [
-            len(np.intersect1d(a[a >= 0], b)) / max(1, int((a >= 0).sum())) for a, b in zip(exact, found, strict=True)
-        ]
-        return float(np.mean(shares)) if shares else 1.0
+        """As `Memory.recall`; DataError where the index does not give its vectors back to compare with."""
+        if self.exact or not len(queries):
+            return 1.0
+        shares = self.index_recall(queries, side, self.search(queries, side, k, allowed=allowed).rows, allowed)
+        if shares is None:
+            raise DataError(f"{self.manifest['name']} does not give its vectors back; its recall cannot be measured")
+        return float(shares.mean())
 
     def _nearest(self, queries: Floats, k: int, allowed: Ints | None) -> Hits:
         depth = min(k, self._index.ntotal if allowed is None else len(allowed))
@@ -174,13 +185,26 @@ def _read_index(path: Path) -> Any:
         raise DataError(f"{path} is not a whole FAISS index; copy or build it again") from error
 
 
+def _below_ids(index: Any) -> Any:
+    """The index that a map of ids lies over; any other index itself."""
+    return faiss.downcast_index(index.index) if hasattr(index, "id_map") else index
+
+
+def _read_back(index: Any, count: int) -> Floats:
+    """(count, d): the first vectors of an index; RuntimeError where it does not keep them by position."""
+    if not isinstance(index, faiss.IndexIVF):  # those look theirs up without a map from positions
+        index.reconstruct(0)  # fails in Python; `reconstruct_n` of such an index would end the process
+    vectors: Floats = index.reconstruct_n(0, count)
+    return vectors
+
+
 def _uses_distances(index: Any, path: Path) -> bool:
     """False for inner products, True for squared distances between vectors of length 1; DataError for anything else."""
     if index.metric_type == faiss.METRIC_INNER_PRODUCT:
         return False
     if index.metric_type == faiss.METRIC_L2 and index.ntotal:
         try:
-            norms = np.linalg.norm(index.reconstruct_n(0, min(1000, index.ntotal)), axis=1)
+            norms = np.linalg.norm(_read_back(_below_ids(index), min(1000, index.ntotal)), axis=1)
         except RuntimeError:
             norms = np.zeros(1)
         if np.allclose(norms, 1, atol=1e-2):

@@ -20,7 +20,7 @@ from trireme.hashes import file_sha256
 from trireme.progress import say
 from trireme.retrieval.index import Index, IndexConfig, index_file, open_index
 from trireme.retrieval.memory_build import ARRAYS, MANIFEST, PAIRS, SCHEMA, memory_key, write_memory
-from trireme.retrieval.search import SIDES, Hits, Side, checked_queries, checked_rows, search_without
+from trireme.retrieval.search import SIDES, Hits, Side, checked_queries, checked_rows, search_without, shares_found
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Floats, ImageRef, Ints, PairSet
 
@@ -37,6 +37,7 @@ class Memory:
         manifest: source, counts, near-duplicates, checksums (see `memory_build`), and the index used.
         fingerprint: changes with everything that can change a neighbour, an approximate index included.
         encoder_fingerprint: the only encoder whose queries it answers.
+        exact: whether its index misses no neighbour.
     """
 
     def __init__(self, folder: Path, index: IndexConfig | None = None) -> None:
@@ -46,9 +47,9 @@ class Memory:
         _check_files(folder, content["files"])
         self.manifest: Mapping[str, Any] = content | {"index": self.index.facts()}
         self.encoder_fingerprint: str = content["encoder"]["fingerprint"]
-        exact = self.index.kind == "flat"
+        self.exact = self.index.kind == "flat"
         self.fingerprint: str = (
-            content["fingerprint"] if exact else fingerprint([content["fingerprint"], self.index.facts()])
+            content["fingerprint"] if self.exact else fingerprint([content["fingerprint"], self.index.facts()])
         )
         self._arrays = {side: _map_array(folder / name) for side, name in ARRAYS.items()}
         self._indexes: dict[tuple[str, str], Index] = {}
@@ -169,20 +170,28 @@ class Memory:
         excluded = [self._rows_of(ids) for ids in exclude]
         return search_without(lambda part, depth: index.search(part, depth, rows), checked, k, excluded, size)
 
-    def recall(self, queries: Floats, side: Side, k: int, allowed: Ints | None = None) -> float:
-        """Share of the exact k nearest rows that the configured index finds, mean over these queries; 1.0 for flat."""
-        if self.index.kind == "flat":
-            return 1.0
-        what = f"memory {self.manifest['name']}"
+    def index_recall(self, queries: Floats, side: Side, found: Ints, allowed: Ints | None = None) -> Floats | None:
+        """What an approximate index missed: for each query the share of its exact k nearest rows among `found`.
+
+        Args:
+            found: (n, k) rows that `search` gave for these queries, -1 padded.
+
+        Returns:
+            (n,), or None where the index is exact.
+        """
+        if self.exact:
+            return None
+        what, k = f"memory {self.manifest['name']}", found.shape[1]
         checked = checked_queries(queries, self.dim, k, what)
         rows = None if allowed is None else checked_rows(allowed, len(self), what)
-        exact = self._index(_checked_side(side), IndexConfig()).search(checked, k, rows).rows
-        found = self._index(side, self.index).search(checked, k, rows).rows
-        shares = [
-            len(np.intersect1d(wanted[wanted >= 0], got)) / max(1, int((wanted >= 0).sum()))
-            for wanted, got in zip(exact, found, strict=True)
-        ]
-        return float(np.mean(shares)) if shares else 1.0
+        return shares_found(self._index(_checked_side(side), IndexConfig()).search(checked, k, rows).rows, found)
+
+    def recall(self, queries: Floats, side: Side, k: int, allowed: Ints | None = None) -> float:
+        """Mean of `index_recall` over a search for these queries; 1.0 where the index is exact."""
+        if self.exact or not len(queries):
+            return 1.0
+        shares = self.index_recall(queries, side, self.search(queries, side, k, allowed=allowed).rows, allowed)
+        return 1.0 if shares is None else float(shares.mean())
 
     def _check_encoder(self, encoder: str | None) -> None:
         if encoder is not None and encoder != self.encoder_fingerprint:

@@ -63,6 +63,18 @@ def padded(rows: Ints, scores: Floats, k: int) -> Hits:
     return hits
 
 
+def shares_found(exact: Ints, found: Ints) -> Floats:
+    """For each of n queries the share of its exact neighbours (n, k) that are among the found ones (n, m): (n,).
+
+    -1 pads both; a query without an exact neighbour misses none.
+    """
+    shares = [
+        len(np.intersect1d(wanted[wanted >= 0], got)) / size if (size := int((wanted >= 0).sum())) else 1.0
+        for wanted, got in zip(exact, found, strict=True)
+    ]
+    return np.array(shares, dtype=np.float32)
+
+
 def search_without(
     search: Callable[[Floats, int], Hits], queries: Floats, k: int, excluded: Sequence[Ints], size: int
 ) -> Hits:

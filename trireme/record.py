@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from trireme import environment
 from trireme.methods.base import Context, Method
+from trireme.methods.recall import INDEX_RECALL
 from trireme.plan import Run, effective
 from trireme.results.schema import SCHEMA
 from trireme.types import Role
@@ -20,12 +24,14 @@ def assemble(
     context: Context,
     method: Method,
     readable: Readable,
+    predictions: pa.Table,
     seconds: Mapping[str, float],
     predicted: int,
 ) -> dict[str, Any]:
     """Everything of `trireme.results.schema` but the scores and the command line.
 
     Args:
+        predictions: of every sample, those of earlier processes included.
         seconds: by phase; `predict` gives the rate.
         predicted: samples that this process predicted.
     """
@@ -59,7 +65,7 @@ def assemble(
             "fingerprint": context.encoder.fingerprint,
             "config": bench.encoder(run.encoder).component.resolved(),
         },
-        "memory": _memory(run, bench, context),
+        "memory": _memory(run, bench, context, predictions),
         "seed": run.seed,
         "training": [bench.pair_set_facts(name) for name in run.training_sets],
         "validation": _validation(run, bench),
@@ -79,7 +85,7 @@ def assemble(
     }
 
 
-def _memory(run: Run, bench: Workbench, context: Context) -> dict[str, Any] | None:
+def _memory(run: Run, bench: Workbench, context: Context, predictions: pa.Table) -> dict[str, Any] | None:
     if run.memory is None or context.memory is None:
         return None
     manifest = context.memory.manifest
@@ -87,11 +93,13 @@ def _memory(run: Run, bench: Workbench, context: Context) -> dict[str, Any] | No
     duplicates = manifest.get("near_duplicates")
     if duplicates:  # how many and by which rule; the memory itself lists them
         kept["near_duplicates"] = {key: value for key, value in duplicates.items() if key != "removed"}
+    measured = INDEX_RECALL in predictions.column_names
     return {
         "name": bench.memory_component(run.memory).label,
         "fingerprint": context.memory.fingerprint,
         "size": len(context.memory),
         "index": manifest["index"],
+        "index_recall": pc.mean(predictions[INDEX_RECALL]).as_py() if measured else None,
         "manifest": kept,
     }
 

@@ -171,7 +171,7 @@ def execute(run: Run, bench: Workbench, command: Sequence[str]) -> bool:
         with phases("score"):
             predictions = scored_table(benchmark, readable, table)
             scores = score_rows(predictions, benchmark.subsets, benchmark.metrics)
-        record = assemble(run, bench, context, method, readable, phases.seconds, predicted)
+        record = assemble(run, bench, context, method, readable, predictions, phases.seconds, predicted)
         record |= {"scores": scores, "command": shlex.join(command)}
         write_run(request.out, record, predictions)
         partial.remove()

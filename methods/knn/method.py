@@ -11,7 +11,7 @@ import numpy as np
 from trireme.errors import DataError, UsageError, unknown_name
 from trireme.methods.base import Context, Validation, require_fitted, require_memory
 from trireme.methods.knn.votes import class_scores, rank_votes
-from trireme.methods.recall import Recall
+from trireme.methods.recall import recall_column
 from trireme.methods.selection import Setting, grid_settings, grid_shape, select, subset_scores
 from trireme.retrieval.search import Hits
 from trireme.types import Floats, Ints, Predictions, Sample, Supervision, Task
@@ -66,7 +66,6 @@ class Knn:
         self._support: _Support | None = None
         self._setting: Setting = {"k": config.k, "temperature": config.temperature}
         self._facts: dict[str, Any] = {}
-        self._recall = Recall()
 
     @property
     def uses_validation(self) -> bool:
@@ -89,7 +88,8 @@ class Knn:
     def _select(self, context: Context, validation: Validation) -> None:
         benchmark = validation.benchmark
         held = support(require_memory(context, "knn").labels, benchmark.class_ids, benchmark.class_names)
-        hits = self._search(context, validation.samples, held)
+        queries = context.store.images([sample.image for sample in validation.samples])
+        hits = self._search(context, queries, held)
         settings = [self._setting | setting for setting in grid_settings(self.config.grid)]
         best, tried = select(
             settings,
@@ -99,38 +99,34 @@ class Knn:
         self._setting = {"k": int(best.setting["k"]), "temperature": float(best.setting["temperature"])}
         self._facts = {"selection": {"benchmark": benchmark.name, "tried": len(tried), "scores": best.scores}}
 
-    def _search(self, context: Context, samples: Sequence[Sample], held: _Support) -> Hits:
+    def _search(self, context: Context, queries: Floats, held: _Support) -> Hits:
         ks = [self.config.k, *map(int, self.config.grid.get("k", []))]
         depth = max(self.config.depth, self.config.recorded, *ks)
-        queries = context.store.images([sample.image for sample in samples])
         memory = require_memory(context, "knn")
         return memory.search(queries, "image", depth, allowed=held.allowed, encoder=context.encoder.fingerprint)
 
     def predict(self, samples: Sequence[Sample]) -> Predictions:
-        """Scores are vote sums in the units of a similarity (`class_scores`); extras list the nearest pairs."""
+        """Scores are vote sums in the units of a similarity (`class_scores`); extras list the nearest pairs and, for an
+        approximate index, its recall.
+        """
         context, held = require_fitted(self._context, "knn"), require_fitted(self._support, "knn")
-        hits = self._search(context, samples, held)
-        self._measure_recall(context, samples, held)
+        queries = context.store.images([sample.image for sample in samples])
+        hits = self._search(context, queries, held)
         ranked, scores = _rank(hits, held, self._setting)
-        ids = require_memory(context, "knn").ids
+        memory = require_memory(context, "knn")
         seen = [row[row >= 0][: self.config.recorded] for row in hits.rows]
-        extras = {
-            "retrieved": [[str(ids[i]) for i in rows] for rows in seen],
+        used = hits.rows[:, : max(int(self._setting["k"]), self.config.recorded)]
+        extras: dict[str, Sequence[Any]] = {
+            "retrieved": [[str(memory.ids[i]) for i in rows] for rows in seen],
             "retrieved_labels": [[context.class_ids[held.labels[i]] for i in rows] for rows in seen],
+            **recall_column(memory.index_recall(queries, "image", used, held.allowed)),
         }
         return Predictions(ranked, scores, extras)
-
-    def _measure_recall(self, context: Context, samples: Sequence[Sample], held: _Support) -> None:
-        """Recall of the index against flat, on the neighbours that this run really uses."""
-        queries = context.store.images([sample.image for sample in samples])
-        depth = max(int(self._setting["k"]), self.config.recorded)
-        self._recall.add(require_memory(context, "knn").recall(queries, "image", depth, held.allowed), len(samples))
 
     def facts(self) -> dict[str, Any]:
         """The support size, k and T in use, and how they were chosen."""
         held = require_fitted(self._support, "knn")
-        recall = {"retrieval_recall": {"image": self._recall.mean}} if self._recall.queries else {}
-        return {**self._setting, **recall, "support": int((held.labels >= 0).sum()), **self._facts}
+        return {**self._setting, "support": int((held.labels >= 0).sum()), **self._facts}
 
 
 def _rank(hits: Hits, held: _Support, setting: Setting) -> tuple[Ints, Floats]:

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 from trireme.methods.base import Context, require_fitted, require_memory
 from trireme.methods.classes import rank, similarity
+from trireme.methods.recall import recall_column
 from trireme.methods.reco.artifacts import remembered
 from trireme.methods.reco.choose import ClassTexts, Fusions, Trial, choose_start, start_setting
 from trireme.methods.reco.config import RecoConfig, check
 from trireme.methods.reco.refine import Retriever
-from trireme.methods.reco.search import MODALITIES
 from trireme.methods.reco.trainer import Trainer
 from trireme.methods.selection import Setting
 from trireme.types import Floats, Predictions, Sample, Supervision, Task
@@ -77,7 +77,8 @@ class Reco:
         outcome = Trainer(context, retriever, config, setting).fusions(trial)
         k, names, templates = int(setting["k"]), context.class_names, context.templates
         texts = ClassTexts(context.store, retriever, names, templates, config.prompts, k)
-        retriever.measure(texts.queries, "text", k)
+        if (shares := retriever.recall(texts.queries, "text", k)) is not None:
+            facts["retrieval_recall"] = {"text": float(shares.mean())}
         classes = texts.refined(outcome.fusions["text"], k)
         self._state = _State(context, retriever, k, outcome.fusions, classes, {**setting, **facts, **outcome.facts})
 
@@ -100,17 +101,15 @@ class Reco:
         state = require_fitted(self._state, "reco")
         queries = state.context.store.images([sample.image for sample in samples])
         rows = state.retriever.rows(queries, "image", state.k)
-        state.retriever.measure(queries, "image", state.k)
         refined = state.retriever.refine(state.fusions["image"], queries, rows, "image")
         ranked, scores = rank(similarity(refined, state.classes))
         if state.retriever.memory is None:
             return Predictions(ranked, scores)
         ids = state.retriever.memory.ids
         retrieved = [[str(ids[row]) for row in found if row >= 0] for found in rows]
-        return Predictions(ranked, scores, {"retrieved": retrieved})
+        recall = recall_column(state.retriever.recall(queries, "image", state.k))
+        return Predictions(ranked, scores, {"retrieved": retrieved, **recall})
 
     def facts(self) -> dict[str, Any]:
-        """The setting and how it was chosen, what was trained, the recall of an approximate index on our queries."""
-        state = require_fitted(self._state, "reco")
-        recall = {side: state.retriever.recall[side].mean for side in MODALITIES}
-        return {**state.facts, "retrieval_recall": {side: share for side, share in recall.items() if share is not None}}
+        """The setting and how it was chosen, what was trained, the recall of an approximate index on the prompts."""
+        return dict(require_fitted(self._state, "reco").facts)

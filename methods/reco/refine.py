@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from trireme.methods.recall import Recall
 from trireme.methods.reco.config import RecoConfig
 from trireme.methods.reco.fusion import Frozen, Fusion, FusionShape, Start, build
 from trireme.methods.reco.search import MODALITIES, Plan, gather, neighbours, plan
@@ -30,16 +29,16 @@ class Retriever:
         self.memory, self._encoder = memory, encoder
         self._device = device if device.startswith("cuda") else "cpu"  # the others lack float64
         self.plans: dict[Side, Plan] = {side: plan(side, config.search, config.values) for side in MODALITIES}
-        self.recall: dict[Side, Recall] = {side: Recall() for side in MODALITIES}
 
     def rows(self, queries: Floats, modality: Side, k: int) -> Ints:
         """(n, k) memory rows, nearest first, -1 padded."""
         return neighbours(self.memory, queries, self.plans[modality], k, self._encoder)
 
-    def measure(self, queries: Floats, modality: Side, k: int) -> None:
-        """Note how many of these queries' exact neighbours the memory's index finds; costs nothing for an exact one."""
-        if self.memory is not None and len(queries):
-            self.recall[modality].add(self.memory.recall(queries, self.plans[modality].searched, k), len(queries))
+    def recall(self, queries: Floats, modality: Side, k: int) -> Floats | None:
+        """(n,) share of each query's k exact neighbours that the memory's index finds; None where it finds them all."""
+        if self.memory is None or self.memory.exact:
+            return None
+        return self.memory.index_recall(queries, self.plans[modality].searched, self.rows(queries, modality, k))
 
     def refine(self, fusion: Fusion, queries: Floats, rows: Ints, modality: Side) -> Floats:
         """phi(queries, what `rows` holds), (n, e).

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.end_to_end.conftest import Place
@@ -38,6 +40,26 @@ def test_killed_between_batches_and_resumed(place: Place, comparison: tuple[str,
     assert f"going on after {stored} of 120 samples" in resumed.stderr
     assert place.table() == whole.table()
     assert not list(batches.glob("*/*.parquet")), "the batches of finished runs are gone"
+
+
+def test_a_resumed_run_states_the_recall_of_all_its_samples(place: Place, comparison: tuple[str, ...]) -> None:
+    """On a graph so poor that it misses neighbours; by hand from the stored column of each sample."""
+    graph = ("memory.index.kind=hnsw", "memory.index.m=2", "memory.index.ef_construction=2", "memory.index.ef_search=1")
+    search = ("method.knn.depth=3", "method.knn.recorded=3")
+    arguments = [part.replace("zero_shot,", "") for part in comparison]
+    place.trireme(*arguments, *graph, *search, "out=whole")
+    batches = place.folder / "out" / ".partial"
+    place.killed(lambda: len(list(batches.rglob("0*.parquet"))) >= 5, *arguments, *graph, *search, "batch_size=1")
+    assert "going on after" in place.trireme(*arguments, *graph, *search).stderr
+    [whole], [resumed] = place.records("whole").values(), place.records().values()
+    recall = resumed["memory"]["index_recall"]  # type: ignore[index]
+    assert whole["memory"]["index_recall"] == recall  # type: ignore[index]
+    [table] = (place.folder / "out" / "runs").glob("*/predictions.parquet")
+    assert recall == pytest.approx(np.mean(pq.read_table(table)["index_recall"].to_pylist()))
+    assert 0 < recall < 1
+    place.trireme(*arguments, "out=exact")
+    [exact] = place.records("exact").values()
+    assert exact["memory"]["index_recall"] is None  # type: ignore[index]
 
 
 @pytest.mark.slow

@@ -15,6 +15,8 @@ from trireme.errors import DataError, MemoryMismatchError, UsageError
 from trireme.methods.base import Context, Method
 from trireme.methods.knn import Knn, KnnConfig
 from trireme.retrieval.foreign import ForeignIndex
+from trireme.retrieval.index import IndexConfig
+from trireme.retrieval.memory import Memory
 from trireme.types import Sample
 
 from .synthetic import CONCEPTS, VectorWorld, unlabelled
@@ -126,6 +128,23 @@ def test_an_index_written_elsewhere_answers_like_the_memory(vectors: VectorWorld
     got = fitted(context).predict(samples)
     np.testing.assert_array_equal(got.ranked, expected.ranked)
     np.testing.assert_allclose(got.scores, expected.scores, atol=1e-6)
+
+
+def test_each_sample_says_what_a_graph_missed(vectors: VectorWorld) -> None:
+    """Reference: the exact neighbours in numpy, against the ids that the run itself recorded."""
+    context, samples = vectors.context(), vectors.samples("test", 2)
+    exact = context.memory
+    assert exact is not None
+    assert "index_recall" not in fitted(context).predict(samples).extras, "an exact index misses nothing"
+    context.memory = Memory.open(exact.folder, IndexConfig("hnsw", m=2, ef_construction=2, ef_search=1))
+    got = fitted(context, k=1, depth=6, recorded=6).predict(samples)
+    scores = context.store.images([sample.image for sample in samples]) @ exact.embeddings("image").T
+    nearest = [set(exact.ids[row]) for row in np.argsort(-scores, axis=1)[:, :6]]
+    by_hand = [len(want & set(found)) / 6 for want, found in zip(nearest, got.extras["retrieved"], strict=True)]
+    assert got.extras["index_recall"] == pytest.approx(by_hand)
+    assert 0 < np.mean(by_hand) < 1
+    parts = [fitted(context, k=1, depth=6, recorded=6).predict([one]).extras["index_recall"][0] for one in samples[:5]]
+    assert parts == pytest.approx(by_hand[:5]), "a sample's recall depends on no other sample"
 
 
 def test_colours_through_a_real_open_clip_model(clip_context: Context, disc_samples: list[Sample]) -> None:

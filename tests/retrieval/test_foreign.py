@@ -53,6 +53,9 @@ def test_labels_and_neighbours(hnsw: Path, tiny: OpenClipEncoder, tmp_path: Path
     queries = vectors(20, DIM, seed=1)
     found = opened.search(queries, "image", 5, encoder=tiny.fingerprint)
     assert_equal(found, brute_force(queries, vectors(N, DIM), 5))
+    assert opened.index_recall(queries, "image", found.rows) == pytest.approx(np.ones(20))
+    gone = np.where(np.arange(5) < 2, -1, found.rows)
+    assert opened.index_recall(queries, "image", gone) == pytest.approx(np.full(20, 3 / 5))
     assert opened.recall(queries, "image", 5) == 1.0
 
 
@@ -76,6 +79,14 @@ def test_distances_become_cosines(tiny: OpenClipEncoder, tmp_path: Path) -> None
     queries = vectors(5, DIM, seed=1)
     assert_equal(opened.search(queries, "image", 5), brute_force(queries, vectors(N, DIM), 5))
     assert_equal(opened.search(queries, "image", N + 3), brute_force(queries, vectors(N, DIM), N + 3))
+    assert opened.index_recall(queries, "image", opened.search(queries, "image", 5).rows) is None, "it is exact"
+    named = faiss.IndexIDMap(faiss.IndexFlatL2(DIM))
+    named.add_with_ids(vectors(N, DIM), np.arange(N))
+    faiss.write_index(named, str(tmp_path / "named.index"))
+    assert_equal(
+        ForeignIndex(tmp_path / "named.index", _write_labels(tmp_path, "txt"), tiny).search(queries, "image", 5),
+        brute_force(queries, vectors(N, DIM), 5),
+    )
     long = faiss.IndexFlatL2(DIM)
     long.add(3 * vectors(N, DIM))
     faiss.write_index(long, str(tmp_path / "long.index"))
@@ -88,9 +99,26 @@ def test_own_ids_are_rows_of_the_list(tiny: OpenClipEncoder, tmp_path: Path) -> 
     index.add_with_ids(vectors(3, DIM), np.array([5, 0, 2]))
     faiss.write_index(index, str(tmp_path / "map.index"))
     opened = ForeignIndex(tmp_path / "map.index", _write_labels(tmp_path, "txt", list("abcdef")), tiny)
-    assert opened.search(vectors(3, DIM), "image", 1).rows[:, 0].tolist() == [5, 0, 2]
+    found = opened.search(vectors(3, DIM), "image", 1).rows
+    assert found[:, 0].tolist() == [5, 0, 2]
+    assert opened.index_recall(vectors(3, DIM), "image", found) is None, "the map lies over an exact index"
     with pytest.raises(DataError, match=r"ids up to 5, .* only 5 labels"):
         ForeignIndex(tmp_path / "map.index", _write_labels(tmp_path, "txt", list("abcde")), tiny)
+
+
+def test_an_index_that_keeps_no_vectors_by_position_has_no_recall(tiny: OpenClipEncoder, tmp_path: Path) -> None:
+    """FAISS gives no vectors back through a map of ids: what the index missed cannot be told, and nothing breaks."""
+    graph = faiss.IndexHNSWFlat(DIM, 8, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexIDMap(graph)
+    index.add_with_ids(vectors(N, DIM), np.arange(N)[::-1].copy())
+    faiss.write_index(index, str(tmp_path / "map.index"))
+    opened = ForeignIndex(tmp_path / "map.index", _write_labels(tmp_path, "txt"), tiny)
+    found = opened.search(vectors(3, DIM), "image", 1).rows
+    assert found[:, 0].tolist() == [N - 1, N - 2, N - 3]
+    assert opened.index_recall(vectors(3, DIM), "image", found) is None
+    for asked in (lambda: opened.embeddings("image"), lambda: opened.recall(vectors(3, DIM), "image", 1)):
+        with pytest.raises(DataError, match="does not give its vectors back"):
+            asked()
 
 
 def test_what_does_not_belong_together_is_refused(hnsw: Path, tiny: OpenClipEncoder, tmp_path: Path) -> None:
