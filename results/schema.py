@@ -22,9 +22,11 @@
     predictions        {file, rows, bytes, sha256}: added by `write_run`
 
 A record may hold more keys; they are kept. `memory.index_recall` is the share of exact neighbours that an approximate
-index found, the mean over samples of the column of this name; null for an exact index. Three keys are read where they
-are there, since runs that differ in one are never joined over seeds: `method.version`; `training`, a list of {name,
-fingerprint, ...} of the pair sets that a method learned from; `validation.fingerprint`.
+index found, the mean over samples of the column of this name; null for an exact index. `memory.near_equal` counts, for
+a memory given as it is, the test and validation pictures that have a picture of almost the same embedding in it:
+{cosine, compared, found}. Three keys are read where they are there, since runs that differ in one are never joined over
+seeds: `method.version`; `training`, a list of {name, fingerprint, ...} of the pair sets that a method learned from;
+`validation.fingerprint`.
 
 predictions.parquet has one row per sample asked:
 

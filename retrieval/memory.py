@@ -118,6 +118,11 @@ class Memory:
         """(N,) where each pair comes from."""
         return self._strings("source")
 
+    @cached_property
+    def hashes(self) -> Strings:
+        """(N,) SHA-256 of each picture's bytes, as hex digits."""
+        return self._strings("sha256")
+
     def captions(self, rows: Ints | Sequence[int]) -> list[str]:
         """Captions of the given rows."""
         return self._take("caption", rows)

@@ -21,6 +21,7 @@ from trireme.retrieval.foreign import ForeignIndex
 from trireme.retrieval.index import IndexConfig
 from trireme.retrieval.memory import Memory
 from trireme.retrieval.memory_build import memory_key
+from trireme.retrieval.overlap import NEARLY_EQUAL, near_equal, same_pictures
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Benchmark, ImageRef, PairSet, Role, Sample
 
@@ -117,7 +118,7 @@ class Workbench:
         """
 
         def check() -> None:
-            held_out = {_key(ref) for other in self._with_validation(benchmark) for ref in self._pictures(other)}
+            held_out = {_key(ref) for ref in self._kept_apart(benchmark)}
             shared = [pair.id for pair in self.pair_set(name).pairs() if _key(pair.image) in held_out]
             if shared:
                 raise DataError(
@@ -191,7 +192,7 @@ class Workbench:
     def memory_fingerprint(self, name: str, encoder: str, benchmark: str | None) -> str:
         """The fingerprint that the memory has or would have; nothing is encoded for it."""
         if name.startswith((config.FOREIGN, config.BUILT)):
-            return self.memory(name, encoder, benchmark).fingerprint
+            return self._given_memory(name, encoder, benchmark).fingerprint
 
         def compute() -> str:
             component = self.memory_component(name)
@@ -206,11 +207,19 @@ class Workbench:
         """Build the memory, or open it where it exists.
 
         Args:
-            benchmark: what it will be asked about: pictures of this benchmark are kept out of it.
+            benchmark: what it will be asked about: pictures of this benchmark are kept out of it, or looked for in it
+                where it is given as it is.
+
+        Raises:
+            DataError: a memory built before holds a picture of the benchmark, by its bytes; or the memory is damaged.
+            MemoryMismatchError: it was built by another encoder.
         """
         component = self.memory_component(name)
         if name.startswith((config.FOREIGN, config.BUILT)):
-            return self._once(("memory", name, encoder), lambda: self._open_memory(name, encoder))
+            given = self._given_memory(name, encoder, benchmark)
+            if benchmark is not None:
+                self.near_equal(name, encoder, benchmark)
+            return given
 
         def build() -> Memory:
             return Memory.build(
@@ -223,12 +232,53 @@ class Workbench:
 
         return self._once(("memory", name, encoder, self._scope(name, benchmark)), build)
 
+    def _given_memory(self, name: str, encoder: str, benchmark: str | None) -> Memory:
+        """A memory that is not ours to build, after a look for the benchmark's pictures; FAISS files hold no hashes."""
+        memory = self._once(("memory", name, encoder), lambda: self._open_memory(name, encoder))
+
+        def check(of: str) -> None:
+            shared = same_pictures(memory, self._kept_apart(of))
+            if shared:
+                pairs = memory.manifest["pairs"]["name"]
+                raise DataError(
+                    f"memory {name} holds {len(shared)} pictures of '{of}' or of its validation (first: {shared[0]}); "
+                    f"use memory={pairs}, which is built without them, or build that folder again with "
+                    f"memory.deduplicate_against=[{of}]"
+                )
+
+        if benchmark is not None and name.startswith(config.BUILT):
+            self._once(("memory checked", name, encoder, benchmark), lambda: check(benchmark))
+        return memory
+
+    def near_equal(self, name: str, encoder: str, benchmark: str) -> dict[str, Any] | None:
+        """For a memory given as it is: how many test and validation pictures have a picture like themselves in it.
+
+        Returns:
+            {"cosine": from which embeddings count as equal, "compared", "found"}; None for a memory built here.
+        """
+        if not name.startswith((config.FOREIGN, config.BUILT)):
+            return None
+
+        def look() -> dict[str, Any]:
+            memory = self._given_memory(name, encoder, benchmark)
+            if not memory.exact and isinstance(memory, Memory):  # a graph could miss the picture itself
+                memory = Memory.open(memory.folder)
+            found = near_equal(memory, self.encoder(encoder).store, self._kept_apart(benchmark))
+            if found.paths:
+                say(
+                    f"warning: for {len(found.paths)} of {found.compared} test and validation pictures of "
+                    f"'{benchmark}', memory {name} holds a picture of almost the same embedding (cosine of "
+                    f"{NEARLY_EQUAL} or more; first: {found.paths[0]}); scores may be too high"
+                )
+            return {"cosine": NEARLY_EQUAL, "compared": found.compared, "found": len(found.paths)}
+
+        return self._once(("near equal", name, encoder, benchmark), look)
+
     def _open_memory(self, name: str, encoder: str) -> Memory:
-        """A memory that is not ours to build: an index file with labels, or a folder built before."""
+        """An index file with labels, or a folder built before."""
         chosen: MemoryConfig = self.memory_component(name).config
         prefix, _, place = name.partition(":")
         path = Path(place).expanduser()
-        say(f"note: {name} is used as it is; pictures of the benchmark may be in it")
         if f"{prefix}:" == config.BUILT:
             return Memory.open(path, chosen.index)
         if not chosen.labels:
@@ -257,6 +307,11 @@ class Workbench:
     def _with_validation(self, benchmark: str) -> tuple[str, ...]:
         own = self.benchmark(benchmark).validation
         return (benchmark,) if own is None else tuple(dict.fromkeys((benchmark, own)))
+
+    def _kept_apart(self, benchmark: str) -> list[ImageRef]:
+        """The pictures of a benchmark and of its validation, each once."""
+        refs = {_key(ref): ref for other in self._with_validation(benchmark) for ref in self._pictures(other)}
+        return [refs[key] for key in sorted(refs)]
 
     def kept_out(self, name: str, benchmark: str | None) -> list[ImageRef]:
         """Pictures that no pair of the memory may nearly equal, each once, in a stable order."""

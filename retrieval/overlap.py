@@ -1,0 +1,53 @@
+"""Pictures of a benchmark in a memory that was not built for it: told by their bytes, and by their embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trireme.retrieval.dedup import picture_hashes
+from trireme.retrieval.memory import Memory
+from trireme.retrieval.store import EmbeddingStore
+from trireme.types import ImageRef
+
+NEARLY_EQUAL = 0.999
+"""Cosine from which two embeddings are taken for those of one picture, saved twice."""
+
+_BLOCK = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class NearEqual:
+    """Pictures whose nearest memory picture has nearly their own embedding.
+
+    Attributes:
+        compared: how many pictures were looked up; unreadable ones are not.
+        paths: those that were found, in the order asked.
+    """
+
+    compared: int
+    paths: list[str]
+
+
+def same_pictures(memory: Memory, refs: Sequence[ImageRef]) -> list[str]:
+    """Ids of the pairs whose picture has the bytes of one of `refs`, in the order of rows."""
+    hashes = set(picture_hashes(refs)) - {""}
+    return [str(memory.ids[row]) for row, digest in enumerate(memory.hashes) if digest in hashes]
+
+
+def near_equal(memory: Memory, store: EmbeddingStore, refs: Sequence[ImageRef]) -> NearEqual:
+    """Look every picture up in the memory's image side; what is not encoded yet is encoded by `store`.
+
+    Raises:
+        MemoryMismatchError: another encoder built the memory.
+    """
+    failed = store.prepare(refs)
+    readable = [ref for position, ref in enumerate(refs) if position not in failed]
+    paths: list[str] = []
+    for start in range(0, len(readable), _BLOCK):
+        block = readable[start : start + _BLOCK]
+        nearest = memory.search(store.images(block), "image", 1, encoder=store.encoder.fingerprint).scores[:, 0]
+        paths += [block[position].path for position in np.flatnonzero(nearest >= NEARLY_EQUAL)]
+    return NearEqual(len(readable), paths)
