@@ -2,7 +2,8 @@
 
 The variants are those of REACT, figure "model_tuning_cmp" of the project page: full tuning, locked image (LiT), locked
 text, and gated image with locked text (the default). A file holds only the tensors that differ from the base model,
-under their state-dict names in the whole model of open_clip (`visual. ...`, `logit_scale`) or in the `LiteHead`.
+under their state-dict names in the whole model of open_clip (`visual. ...`, `logit_scale`) or in the `LiteHead`, those
+of lite's text model (transformers' BERT) under `text.`.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from trireme.retrieval.encoders.gated import GATE, add_gated_blocks, image_block
 from trireme.retrieval.encoders.weights import differences, same_tensor
 
 __all__ = [
+    "TEXT_PREFIX",
     "VARIANTS",
     "Customised",
     "apply",
+    "apply_text",
     "changed_tensors",
     "check_base",
     "customised_fingerprint",
@@ -36,6 +39,9 @@ __all__ = [
     "read_customised",
     "write_customised",
 ]
+
+TEXT_PREFIX = "text."
+"""Of the names of lite's text model."""
 
 VARIANTS = ("gated_image", "locked_text", "full", "locked_image")
 
@@ -187,7 +193,8 @@ def apply(model: nn.Module, customised: Customised) -> None:
     """Turn a base model into the customised one, in place: add its gated blocks and load its tensors.
 
     Args:
-        model: the whole open_clip model, or the `LiteHead`, with the base encoder's weights and no gated blocks.
+        model: the whole open_clip model, or the `LiteHead` (its text model: `apply_text`), with the base encoder's
+            weights and no gated blocks.
 
     Raises:
         DataError: the tensors do not fit the model, or belong to a part that the variant leaves alone. The model must
@@ -200,24 +207,39 @@ def apply(model: nn.Module, customised: Customised) -> None:
         if customised.gated > layers:
             raise _other(f"{customised.gated} gated layers, the image tower has {layers}")
         add_gated_blocks(tower, customised.gated, seed=0)
-    own = model.state_dict()
-    # Strict for what is new; of the base model's own tensors a file names only those that training changed.
-    wanted = {name: value for name, value in own.items() if name in customised.tensors or GATE in name}
-    found = differences(wanted, customised.tensors)
-    if found:
-        raise _other(found)
-    outside = sorted(name for name in customised.tensors if not _trains(customised.variant, name, tower is not model))
+    head = tower is model
+    outside = sorted(name for name in customised.tensors if not _trains(customised.variant, name, head))
     if outside:
         names = f"{len(outside)} tensors (first: {outside[0]})"
         raise DataError(f"variant {customised.variant} of a customised encoder leaves {names} alone, but brings them")
-    model.load_state_dict(dict(customised.tensors), strict=False)
+    _load(model, {name: value for name, value in customised.tensors.items() if not (head and _of_text(name))})
 
 
-def _trains(variant: str, name: str, two_towers: bool) -> bool:
-    """Whether a variant may change a tensor; a lite head is an image tower from end to end."""
-    image = name.startswith("visual.") or not two_towers
+def apply_text(model: nn.Module, customised: Customised) -> None:
+    """Load the `text.` tensors of a customised lite encoder into its text model, in place; DataError as for `apply`."""
+    _load(
+        model, {name.removeprefix(TEXT_PREFIX): value for name, value in customised.tensors.items() if _of_text(name)}
+    )
+
+
+def _load(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Strict for what is new; of the base model's own tensors a file names only those that training changed."""
+    wanted = {name: value for name, value in model.state_dict().items() if name in tensors or GATE in name}
+    found = differences(wanted, tensors)
+    if found:
+        raise _other(found)
+    model.load_state_dict(dict(tensors), strict=False)
+
+
+def _trains(variant: str, name: str, head: bool) -> bool:
+    """Whether a variant may change a tensor. Of lite (`head`), all that is not the text model is image tower."""
+    image = not _of_text(name) if head else name.startswith("visual.")
     allowed = {"gated_image": GATE in name, "locked_text": image, "full": True, "locked_image": not image}
     return name in _SCALES or allowed[variant]
+
+
+def _of_text(name: str) -> bool:
+    return name.startswith(TEXT_PREFIX)
 
 
 def _about(path: Path) -> dict[str, Any]:

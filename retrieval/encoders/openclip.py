@@ -113,6 +113,11 @@ class OpenClipEncoder:
         except Exception as error:
             raise DataError(f"cannot load the tokenizer of {self.name}: {_first_line(error)}") from error
 
+    def tokenise(self, texts: Sequence[str]) -> torch.Tensor:
+        """n texts to (n, context length) int64 on the CPU, as the model's `encode_text` takes them."""
+        tokens: torch.Tensor = self._tokenizer(list(texts))
+        return tokens
+
     def preprocess(self, image: Image.Image) -> torch.Tensor:
         """An RGB picture to (3, H, W) float32: open_clip's own inference transform."""
         pixels: torch.Tensor = self._transform(image)
@@ -129,7 +134,7 @@ class OpenClipEncoder:
         parts = [torch.zeros(0, self.dim)]
         with torch.inference_mode():
             for start in range(0, len(texts), _TEXTS_AT_ONCE):
-                tokens = self._tokenizer(list(texts[start : start + _TEXTS_AT_ONCE])).to(self.device)
+                tokens = self.tokenise(texts[start : start + _TEXTS_AT_ONCE]).to(self.device)
                 parts.append(self.model.encode_text(tokens).float().cpu())  # type: ignore[operator]
             return normalise(torch.cat(parts), self.name)
 

@@ -107,6 +107,14 @@ def test_damaged_files_are_refused_when_the_encoder_is_built(file: Path, tiny_co
         OpenClipEncoder(replace(tiny_config, react="absent.safetensors"))
 
 
+def test_tokens_are_what_the_text_tower_takes(tiny: OpenClipEncoder) -> None:
+    tokens = tiny.tokenise(["a fox", ""])
+    assert (tokens.shape, tokens.dtype) == ((2, 16), torch.int64)
+    with torch.inference_mode():
+        found = tiny.model.encode_text(tokens, normalize=True).numpy()  # type: ignore[operator]
+    np.testing.assert_allclose(found, tiny.encode_texts(["a fox", ""]), atol=1e-6)
+
+
 def test_trainable_copies_take_gradients(tiny: OpenClipEncoder, tiny_config: OpenClipConfig) -> None:
     """Also where the model was first loaded inside inference mode, as every encode call does."""
     encoder = OpenClipEncoder(tiny_config)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from trireme.files import fingerprint
 from trireme.retrieval.encoders import customised
@@ -21,6 +21,8 @@ from trireme.retrieval.encoders.lite.checkpoint import committed_weights, read_h
 from trireme.retrieval.encoders.lite.model import LiteHead
 from trireme.types import Floats
 
+TEXT_PREFIX = customised.TEXT_PREFIX
+"""What the names of the text transformer's tensors start with in a customised encoder; the others are the head's."""
 PREPROCESSING = "white square, bicubic antialias, 128 px, mean 0.5, std 0.5"
 
 
@@ -118,6 +120,14 @@ class LiteEncoder:
         """A copy of `head` whose every parameter takes gradients, in evaluation mode; the encoder keeps its own."""
         return copy.deepcopy(self.head).requires_grad_(True)
 
+    def trainable_text(self) -> nn.Module:
+        """A copy of the text tower's transformers model, as `trainable` copies the head."""
+        return copy.deepcopy(self._text.model).requires_grad_(True)
+
+    def tokenise(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """n texts, each cut at 128 tokens -> `input_ids` and `attention_mask` of the text model, (n, t) int64, CPU."""
+        return self._text.tokenise(texts)
+
     @cached_property
     def head(self) -> LiteHead:
         """The trained part, customised where `react` says so, in evaluation mode, on this encoder's device.
@@ -143,7 +153,11 @@ class LiteEncoder:
 
     @cached_property
     def _text(self) -> text.TextTower:
-        return text.TextTower(self.device, self.dtype)
+        with torch.inference_mode(False):
+            tower = text.TextTower(self.device, self.dtype)
+            if self._customised is not None:
+                customised.apply_text(tower.model, self._customised)
+            return tower
 
     def _placed(self, values: Tensor) -> Tensor:
         return values.to(device=self.device, dtype=self.dtype)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trireme.errors import DataError
 from trireme.files import atomic_folder, home
@@ -48,6 +48,17 @@ class TextTower:
         self._model.eval().requires_grad_(False).to(device)
         self._device = torch.device(device)
 
+    @property
+    def model(self) -> nn.Module:
+        """The transformers model, in evaluation mode and frozen."""
+        model: nn.Module = self._model
+        return model
+
+    def tokenise(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """n texts, each cut at 128 tokens -> `input_ids` and `attention_mask`, (n, t) int64, padded to the longest."""
+        found = self._tokenizer(list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        return {name: found[name] for name in ("input_ids", "attention_mask")}
+
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:
         """n texts, each cut at 128 tokens -> (n, 384) float32 on the CPU. Sorted by length, so little is padded."""
@@ -59,9 +70,7 @@ class TextTower:
         return out
 
     def _encode_batch(self, texts: list[str]) -> Tensor:
-        tokens = self._tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt").to(
-            self._device
-        )
+        tokens = {name: value.to(self._device) for name, value in self.tokenise(texts).items()}
         hidden: Tensor = self._model(**tokens).last_hidden_state
         mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1e-9)

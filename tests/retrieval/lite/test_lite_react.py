@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,42 @@ def test_another_base_is_refused(encoder: LiteEncoder, file: Path, weights_copy:
         LiteEncoder(config).encode_pixels(PIXELS)
     with pytest.raises(UsageError, match=expected):
         _ = LiteEncoder(config).logit_scale
+
+
+@pytest.mark.parametrize("variant", ["full", "locked_image"])
+def test_text_model_comes_back(variant: str, encoder: LiteEncoder, tmp_path: Path) -> None:
+    """Variants that train the text tower bring its tensors under `text.`; the file holds only those that moved."""
+    model = encoder.trainable_text()
+    assert all(value.requires_grad and not value.is_inference() for value in model.parameters())
+    moved = {"text.embeddings.LayerNorm.bias": model.get_parameter("embeddings.LayerNorm.bias").detach() + 0.1}
+    if variant == "full":
+        moved["proj"] = encoder.head.proj * 0.5
+    path = tmp_path / "texts.safetensors"
+    write_customised(path, Customised(variant, encoder.base_fingerprint, moved, 0, {}))
+    customised = LiteEncoder(LiteEncoder.Config(device="cpu", react=str(path)))
+    texts = ["a red fox", "grapes"]
+    with torch.no_grad():
+        model.get_parameter("embeddings.LayerNorm.bias").add_(0.1)
+        tokens = customised.tokenise(texts)
+        mask = tokens["attention_mask"].unsqueeze(-1)
+        hidden = model(**tokens).last_hidden_state
+        expected = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1).numpy()
+    np.testing.assert_allclose(customised.encode_texts(texts), expected, atol=1e-5)
+    assert float(np.abs(customised.encode_texts(texts) - encoder.encode_texts(texts)).max()) > 1e-3
+    same = np.array_equal(customised.encode_pixels(PIXELS), encoder.encode_pixels(PIXELS))
+    assert same == (variant == "locked_image")
+
+
+def test_text_model_of_another_kind_is_named(encoder: LiteEncoder, tmp_path: Path) -> None:
+    cases = {"text.absent": "1 unknown (absent)", "text.embeddings.LayerNorm.bias": "1 of another shape"}
+    for name, message in cases.items():
+        path = tmp_path / "texts.safetensors"
+        write_customised(path, Customised("full", encoder.base_fingerprint, {name: torch.zeros(3)}, 0, {}))
+        with pytest.raises(DataError, match=f"another architecture: {re.escape(message)}"):
+            LiteEncoder(LiteEncoder.Config(device="cpu", react=str(path))).encode_texts(["fox"])
+    write_customised(path, Customised("locked_text", encoder.base_fingerprint, {name: torch.zeros(384)}, 0, {}))
+    with pytest.raises(DataError, match=r"locked_text of a customised encoder leaves 1 tensors \(first: text\."):
+        LiteEncoder(LiteEncoder.Config(device="cpu", react=str(path))).encode_pixels(PIXELS)
 
 
 def test_damaged_files_are_refused(file: Path) -> None:
