@@ -50,8 +50,9 @@ def load(path: Path | str, strict: bool = False) -> pd.DataFrame:
     Returns:
         Columns method, benchmark, role, subset, metric, main (is this the benchmark's main metric), score, ci_low,
         ci_high (percent), n, failed (samples), encoder, memory, memory_size (pairs), seed, supervision_training,
-        supervision_inference, trained_parameters, images_per_second, seconds (all phases), peak_memory_mib, created,
-        name, run, config (hash of the method's config), and the fingerprints of benchmark, encoder and memory.
+        supervision_inference, chosen_on ("validation" where the method chose settings on validation labels, else
+        missing), trained_parameters, images_per_second, seconds (all phases), peak_memory_mib, created, name, run,
+        config (hash of the method's config), and the fingerprints of benchmark, encoder and memory.
 
     Raises:
         DataError: the path does not exist; with `strict`, a record is damaged.
@@ -178,6 +179,7 @@ _TYPES: dict[str, str] = {
     "seeds": "str",
     "supervision_training": "str",
     "supervision_inference": "str",
+    "chosen_on": "str",
     "trained_parameters": "Int64",
     "images_per_second": "float64",
     "seconds": "float64",
@@ -208,6 +210,7 @@ def _rows(record: RunRecord, scores: Sequence[Mapping[str, Any]]) -> list[dict[s
         "seeds": str(data["seed"]),
         "supervision_training": method["supervision"]["training"],
         "supervision_inference": method["supervision"]["inference"],
+        "chosen_on": "validation" if data["validation"] else None,
         "trained_parameters": parameters if isinstance(parameters, int) else None,
         "images_per_second": data["images_per_second"],
         "seconds": sum(value for value in data["seconds"].values() if isinstance(value, int | float)),

@@ -9,7 +9,7 @@
     encoder            {name, fingerprint, config}
     memory             null | {name, fingerprint, size (pairs), index, manifest (extract)}
     seed               int
-    validation         null | {...}: what hyper-parameters were selected on
+    validation         null where the method selected nothing | {...}: what hyper-parameters were selected on
     samples            {asked, done, failed, failures [{id, reason}]}; asked = done + failed
     metrics            [name], the main one first
     scores             [{subset, metric, score, ci_low, ci_high, n}]; percent, null where it is not defined

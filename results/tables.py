@@ -13,7 +13,11 @@ import pandas as pd
 from trireme.results.leaderboard import default_metric, pivot
 
 MISSING = "-"
-_TOLD = {"supervision_training": "told in training", "supervision_inference": "told at inference"}
+_TOLD = {
+    "supervision_training": "told in training",
+    "supervision_inference": "told at inference",
+    "chosen_on": "chosen on",
+}
 
 
 @dataclass(frozen=True, slots=True)

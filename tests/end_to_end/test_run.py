@@ -149,6 +149,24 @@ def test_compare_is_the_difference_of_the_table(place: Place, comparison: tuple[
     assert "did you mean 'zero_shot'?" in unknown.stderr
 
 
+def test_tables_say_who_chose_on_validation_labels(place: Place, comparison: tuple[str, ...], pictures: Path) -> None:
+    """`knn-votes` chooses where there are validation pictures; `knn` never does, and neither can without them."""
+    from tests.end_to_end.conftest import draw
+
+    arguments = ["method=knn,knn-votes" if part.startswith("method=") else part for part in comparison]
+    place.trireme(*arguments, "out=without")
+    draw(pictures / "val", 4, seed=9)
+    arguments = [f"{part.split('=')[0]}=folder:{pictures}" if "=folder:" in part else part for part in arguments]
+    place.trireme(*arguments)
+    for out, chosen in (("without", "-"), ("out", "validation")):
+        lines = place.trireme("leaderboard", out, "--format", "md").stdout.splitlines()
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+        column = cells[0].index("chosen on")
+        said = {row[0]: row[column] for row in cells[1:] if row[0].startswith("knn")}
+        assert said == {"knn": "-", "knn-votes": chosen}
+    assert place.table().splitlines()[0] == COLUMNS
+
+
 def test_the_order_of_samples_changes_no_score(place: Place, comparison: tuple[str, ...], pictures: Path) -> None:
     listed = [(str(path), path.parent.name) for path in sorted((pictures / "test").rglob("*.png"))]
     shuffled = [listed[i] for i in np.random.default_rng(0).permutation(len(listed))]

@@ -54,6 +54,7 @@ def test_load_has_one_row_per_run_subset_and_metric(tmp_path: Path) -> None:
     assert row["score"] == pytest.approx(200 / 3, abs=1e-5)
     assert (row["n"], row["failed"], row["memory_size"], row["trained_parameters"]) == (3, 1, 1000, 12)
     assert (row["supervision_training"], row["supervision_inference"]) == ("none", "labels")
+    assert pd.isna(row["chosen_on"])
     assert (row["images_per_second"], row["seconds"], row["seed"]) == (200.0, 1.5, 0)
     assert row["run"] == read_run(folder).run
     assert frame.loc[frame["role"] == "validation", ["memory", "memory_size", "images_per_second"]].isna().all().all()

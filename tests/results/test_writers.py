@@ -21,7 +21,7 @@ LABELS = [0, 1, 2, 3]
 
 @pytest.fixture
 def board(tmp_path: Path) -> pd.DataFrame:
-    """knn 3 of 4 right (common 2/2, rare 1/2); my_knn 1 of 4 (common 1/2, rare 0/2), told nothing."""
+    """knn 3 of 4 right (common 2/2, rare 1/2); my_knn 1 of 4 (common 1/2, rare 0/2), chosen on validation."""
     store(tmp_path / "out", [1, 1, 1, 0], LABELS, run="aaaaaaaaaaaaaaaa")
     told = {"training": "captions", "inference": "none"}
     store(
@@ -31,6 +31,7 @@ def board(tmp_path: Path) -> pd.DataFrame:
         method__name="my_knn",
         method__supervision=told,
         memory=None,
+        validation={"name": "world/validation", "fingerprint": "f" * 16},
         run="bbbbbbbbbbbbbbbb",
     )
     return standings(tmp_path / "out")
@@ -64,25 +65,26 @@ def test_markdown_by_hand(board: pd.DataFrame) -> None:
         "method",
         "told in training",
         "told at inference",
+        "chosen on",
         "memory",
         "all (n = 4)",
         "common (n = 2)",
         "rare (n = 2)",
         "seeds",
     ]
-    assert [cell.endswith(":") for cell in cells[1]] == [False] * 4 + [True] * 3 + [False]
+    assert [cell.endswith(":") for cell in cells[1]] == [False] * 5 + [True] * 3 + [False]
     best = ["**75.0 [25.0, 100.0]**", "**100.0 [15.8, 100.0]**", "**50.0 [0.0, 100.0]**"]
-    assert cells[2] == ["knn", "none", "labels", "world/memory", *best, "0"]
-    assert cells[3][:4] == ["my_knn", "captions", "none", "-"]
-    assert cells[3][4] == "25.0 [0.0, 75.0]"
+    assert cells[2] == ["knn", "none", "labels", "-", "world/memory", *best, "0"]
+    assert cells[3][:5] == ["my_knn", "captions", "none", "validation", "-"]
+    assert cells[3][5] == "25.0 [0.0, 75.0]"
 
 
 def test_latex_is_escaped_and_booktabs(board: pd.DataFrame) -> None:
     text = render(board, "latex")
-    assert r"my\_knn & captions & none & - & 25.0 [0.0, 75.0]" in text
+    assert r"my\_knn & captions & none & validation & - & 25.0 [0.0, 75.0]" in text
     assert r"\caption{world/all: top1 in \% [95 \% interval], encoder lite}" in text
     assert r"\textbf{75.0 [25.0, 100.0]}" in text
-    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{llllrrrl}"):
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lllllrrrl}"):
         assert text.count(rule) == 1
     assert r"a\textbackslash{}b\_\&\%\$\#\{\}\textasciitilde{}\textasciicircum{}" in render(
         board.replace("knn", r"a\b_&%$#{}~^"), "latex"
@@ -122,7 +124,7 @@ def test_html_is_well_formed_escaped_and_self_contained(board: pd.DataFrame) -> 
     page.feed(text)
     assert page.open == []
     assert [row[0] for row in page.rows] == ["method", "knn", "<b>&knn"]
-    assert page.rows[1][4] == "75.0 [25.0, 100.0]"
+    assert page.rows[1][5] == "75.0 [25.0, 100.0]"
     assert page.classes["75.0 [25.0, 100.0]"] == "score best"
     assert page.classes["25.0 [0.0, 75.0]"] == "score"
     assert "http" not in text
@@ -130,7 +132,8 @@ def test_html_is_well_formed_escaped_and_self_contained(board: pd.DataFrame) -> 
 
 def test_terminal_shows_every_cell(board: pd.DataFrame) -> None:
     text = render(board)
-    for cell in ("world/all: top1 in %", "knn", "my_knn", "captions", "75.0 [25.0, 100.0]", "25.0 [0.0, 75.0]"):
+    scores = ("75.0 [25.0, 100.0]", "25.0 [0.0, 75.0]")
+    for cell in ("world/all: top1 in %", "knn", "my_knn", "captions", "chosen on", "validation", *scores):
         assert cell in text
     assert "\x1b" not in text, "no colour codes where stdout is not a terminal"
 
@@ -159,8 +162,8 @@ def test_missing_scores_and_ties(tmp_path: Path) -> None:
     for name in ("knn", "reco"):
         store(tmp_path, [1, 0], [0, 2], method__name=name)
     (table,) = benchmark_tables(standings(tmp_path))
-    assert [row[5] for row in table.rows] == ["-", "-"]
-    assert table.best == {(0, 3), (1, 3), (0, 4), (1, 4)}
+    assert [row[6] for row in table.rows] == ["-", "-"]
+    assert table.best == {(0, 4), (1, 4), (0, 5), (1, 5)}
     assert score_text(61.26) == "61.3"
     lines = render(standings(tmp_path), "csv").splitlines()
     assert "knn,world/all,rare,top1,,,,0,lite,world/memory,0," in "\n".join(lines)
