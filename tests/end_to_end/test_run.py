@@ -142,11 +142,37 @@ def test_compare_is_the_difference_of_the_table(place: Place, comparison: tuple[
     place.trireme(*comparison)
     top1 = {row["method"]: float(row["score"]) for row in rows(place.table()) if row["metric"] == "top1"}
     printed = place.trireme("compare", "knn", "zero_shot").stdout.splitlines()
-    assert printed[0] == "knn minus zero_shot, percentage points"
+    memory = next(part for part in comparison if part.startswith("memory=")).removeprefix("memory=")
+    assert printed[0] == f"knn minus zero_shot, percentage points, role test, memory {memory}"
+    assert printed[1].endswith("encoder, seed")
     [line] = [line for line in printed if " top1 " in line]
     assert f" {top1['knn'] - top1['zero_shot']:+.1f} " in line
     unknown = place.trireme("compare", "knn", "zeroshot", code=2)
     assert "did you mean 'zero_shot'?" in unknown.stderr
+
+
+def test_compare_tells_roles_and_memories_apart(
+    place: Place, comparison: tuple[str, ...], pictures: Path, model: Path
+) -> None:
+    """One row for each: two memories, and test and validation pictures of one benchmark."""
+    from tests.end_to_end.conftest import draw
+
+    draw(pictures / "val", 4, seed=9)
+    draw(place.folder / "more", 3, seed=10)
+    name, other = f"folder:{pictures}", f"folder:{place.folder / 'more'}"
+    common = ("run", f"benchmark={name}", "encoder=open_clip", f"encoder.model=local-dir:{model}")
+    place.trireme(*common, "method=zero_shot,knn", f"memory={name},{other}")
+    one_role = place.trireme("compare", "knn", "zero_shot").stdout.splitlines()
+    assert one_role[0] == "knn minus zero_shot, percentage points, role test"
+    assert one_role[1].endswith("encoder, seed, memory")
+    assert sorted(line.split(", ")[-1] for line in one_role[2:]) == sorted([name, other])
+    place.trireme(*common, "method=zero_shot,knn", f"memory={name}", "role=validation")
+    printed = place.trireme("compare", "knn", "zero_shot").stdout.splitlines()
+    assert printed[0] == "knn minus zero_shot, percentage points"
+    assert printed[1].endswith("encoder, seed, role, memory")
+    said = {tuple(line.split(", ")[-2:]) for line in printed[2:]}
+    assert said == {("test", name), ("test", other), ("validation", name)}
+    assert {line.split()[3] for line in printed[2:] if ", validation, " in line} == {"24"}, "n of the validation role"
 
 
 def test_tables_say_who_chose_on_validation_labels(place: Place, comparison: tuple[str, ...], pictures: Path) -> None:
