@@ -66,6 +66,7 @@ def run_plan(request: Request, command: Sequence[str]) -> Outcome:
     """
     bench = Workbench(request)
     runs, failures = make_plan(request, bench)
+    _say_failures(failures)
     found = {run.hash: find_finished(request, run, bench) for run in runs}
     waiting = [run for run in runs if found[run.hash] is None]
     outcome = Outcome(found=len(runs) - len(waiting), failures=list(failures))
@@ -85,6 +86,16 @@ def run_plan(request: Request, command: Sequence[str]) -> Outcome:
             say(f"failed: {reason}")
     outcome.forwards = bench.forwards
     return outcome
+
+
+def _say_failures(failures: Sequence[Failure]) -> None:
+    """One line a reason: what cannot be planned fails alike for every method and seed."""
+    by_reason: dict[str, list[str]] = {}
+    for failure in failures:
+        by_reason.setdefault(failure.reason, []).append(failure.what)
+    for reason, runs in by_reason.items():
+        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+        say(f"failed: {runs[0]}{more}: {reason}")
 
 
 def fit_plan(request: Request) -> Iterator[tuple[Run, dict[str, Any]]]:

@@ -98,14 +98,24 @@ def test_more_than_one_percent_fails_the_run_and_not_the_others(
         truncate(pictures / "test" / "blue square" / f"{number}.png")
     arguments = [f"{part},folder:{sound}" if part.startswith("benchmark=") else part for part in comparison]
     done = place.trireme(*arguments, code=1)
-    assert "2 of 120 test pictures" in done.stderr
-    assert "more than 1 %" in done.stderr
-    assert "2 runs computed, 0 already there, 2 failed" in done.stderr
+    reasons = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert len(reasons) == 2, "each run tells its reason once"
+    assert all("2 of 120 test pictures" in reason and "more than 1 %" in reason for reason in reasons)
+    assert "2 runs computed, 0 already there, 2 failed" in done.stderr.splitlines()[-1]
     stored = [json.loads(path.read_text()) for path in (place.folder / "out/runs").glob("*/run.json")]
     assert {record["benchmark"]["name"] for record in stored} == {f"folder:{sound}"}
     for number in ("003", "004"):
         (pictures / "test" / "blue square" / f"{number}.png").unlink()
     assert "2 runs computed, 2 already there, 0 failed" in place.trireme(*arguments).stderr
+
+
+def test_what_cannot_be_planned_is_told_once(place: Place, comparison: tuple[str, ...]) -> None:
+    """Two methods and two seeds on a folder that is not there: one line, and the other benchmark is computed."""
+    arguments = [f"{part},folder:nowhere" if part.startswith("benchmark=") else part for part in comparison]
+    done = place.trireme(*arguments, "seed=0,1", code=1)
+    [told] = [line for line in done.stderr.splitlines() if "nowhere" in line]
+    assert told.startswith("failed: zero_shot on folder:nowhere, open_clip and 3 more: there is no folder ")
+    assert "4 runs computed, 0 already there, 4 failed" in done.stderr.splitlines()[-1]
 
 
 def test_two_processes_at_once(place: Place, comparison: tuple[str, ...], tmp_path: Path) -> None:

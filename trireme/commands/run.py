@@ -12,7 +12,7 @@ from trireme.request import parse
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the comparison asked for; 1 where a run failed."""
+    """Run the comparison asked for; 1 where a run failed, which was told as it happened."""
     request = parse(arguments)  # wrong names are told before anything heavy is imported
     start = time.monotonic()
     from trireme.runner import run_plan
@@ -26,10 +26,4 @@ def run(arguments: Sequence[str]) -> int:
         f"{outcome.forwards} pictures and texts encoded; {time.monotonic() - start:.1f} s; "
         f"records in {request.out / 'runs'}"
     )
-    by_reason: dict[str, list[str]] = {}
-    for failure in outcome.failures:
-        by_reason.setdefault(failure.reason, []).append(failure.what)
-    for reason, runs in by_reason.items():
-        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
-        say(f"failed: {runs[0]}{more}: {reason}")
     return 1 if outcome.failures else 0
