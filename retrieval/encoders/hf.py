@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,25 @@ from trireme.retrieval.encoders.base import EncoderConfig, file_sha256, normalis
 from trireme.types import Floats
 
 _TEXTS_AT_ONCE = 256
-# What from_pretrained may read: no pickled weights, no code.
-_PATTERNS = ("*.json", "*.txt", "*.model", "model*.safetensors")
+_WEIGHTS, _SHARDS = "model.safetensors", "model.safetensors.index.json"
+# What from_pretrained reads beside the weights: no code, no chat templates, and nothing that only generates.
+_SETTINGS = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer.*.json",  # of one version of the library
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
+_DOWNLOADED = (*_SETTINGS, "model*.safetensors", _SHARDS)  # no pickled weights
 # SigLIP was trained on texts padded to exactly this many tokens (model cards of SigLIP and SigLIP 2).
 _SIGLIP_LENGTH = 64
 _FAMILIES = ("clip", "siglip")
@@ -55,7 +73,8 @@ class TransformersEncoder:
             raise UsageError(f"{config.model} is a '{self.family}' model; known families: {', '.join(_FAMILIES)}")
         self.name = f"transformers:{label}"
         self.dim = self._dim()
-        files = {path.name: file_sha256(path) for path in _files(self.folder)}
+        named = getattr(self._architecture, "transformers_weights", None)
+        files = {path.name: file_sha256(path) for path in _files(self.folder, named)}
         self.fingerprint = fingerprint({"backend": "transformers", "files": files, "dtype": config.dtype})
 
     def _dim(self) -> int:
@@ -156,7 +175,7 @@ def _locate(config: TransformersEncoder.Config) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(config.model, revision=config.revision, allow_patterns=list(_PATTERNS))
+        found = snapshot_download(config.model, revision=config.revision, allow_patterns=list(_DOWNLOADED))
     except Exception as error:
         raise TriremeError(
             f"cannot download {config.model} ({_first_line(error)}); check the network and the name, "
@@ -165,12 +184,28 @@ def _locate(config: TransformersEncoder.Config) -> tuple[Path, str]:
     return Path(found), config.model + (f"@{config.revision}" if config.revision else "")
 
 
-def _files(folder: Path) -> list[Path]:
-    """Every file that can change an embedding. DataError where there are no safetensors."""
-    files = sorted({path for pattern in _PATTERNS for path in folder.glob(pattern) if path.is_file()})
-    if not any(path.suffix == ".safetensors" for path in files):
-        raise DataError(f"{folder} has no model.safetensors; pickled weights are not read, convert them first")
-    return files
+def _files(folder: Path, named: str | None) -> list[Path]:
+    """Every file that can change an embedding; other files of the folder do not count.
+
+    Args:
+        named: the file of weights, or their index, that the configuration names.
+
+    Raises:
+        DataError: there are no safetensors, or the index of their parts is damaged.
+    """
+    settings = {path for pattern in _SETTINGS for path in folder.glob(pattern) if path.is_file()}
+    start = folder / (named or (_WEIGHTS if (folder / _WEIGHTS).is_file() else _SHARDS))
+    if not start.is_file() or not start.name.endswith((".safetensors", ".safetensors.index.json")):
+        raise DataError(f"{folder} has no {named or _WEIGHTS}; pickled weights are not read, convert them first")
+    weights = {start}
+    if start.suffix == ".json":
+        try:
+            weights |= {
+                folder / str(name) for name in json.loads(start.read_text(encoding="utf-8"))["weight_map"].values()
+            }
+        except (ValueError, KeyError, AttributeError) as error:
+            raise DataError(f"{start} is damaged ({_first_line(error)}); fetch it again") from error
+    return sorted(settings | weights)
 
 
 def _first_line(error: Exception) -> str:

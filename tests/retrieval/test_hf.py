@@ -96,17 +96,60 @@ def test_embeddings_are_those_of_bare_transformers(
     assert encoder.encode_tokens(pixels["pixel_values"]).shape == (3, 16, 32)  # 32 px in patches of 8 px, width 32
 
 
-def test_fingerprint_follows_files_not_the_folder(clip: Path, tmp_path: Path) -> None:
-    base = TransformersEncoder(TransformersEncoder.Config(model=str(clip)))
+def encoder_of(folder: Path) -> TransformersEncoder:
+    return TransformersEncoder(TransformersEncoder.Config(model=str(folder), device="cpu"))
+
+
+def changed(path: Path, old: str, new: str) -> None:
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new))
+
+
+def test_fingerprint_follows_what_is_read_and_not_the_folder(clip: Path, tmp_path: Path) -> None:
+    base = encoder_of(clip)
     assert "model" not in vars(base)
     copy = tmp_path / "copy"
     shutil.copytree(clip, copy)
-    assert TransformersEncoder(TransformersEncoder.Config(model=str(copy))).fingerprint == base.fingerprint
-    settings = (copy / "preprocessor_config.json").read_text()
-    (copy / "preprocessor_config.json").write_text(
-        settings.replace('"do_center_crop": true', '"do_center_crop": false')
-    )
-    assert TransformersEncoder(TransformersEncoder.Config(model=str(copy))).fingerprint != base.fingerprint
+    for name in ("notes.txt", "README.md", "results.json", "training_args.json", "model.fp16.safetensors"):
+        (copy / name).write_text("nobody reads this")
+    assert encoder_of(copy).fingerprint == base.fingerprint
+    seen = {base.fingerprint}
+    for name, old, new in (
+        ("preprocessor_config.json", '"do_center_crop": true', '"do_center_crop": false'),
+        ("tokenizer.json", '"fox": 6', '"fax": 6'),
+        ("tokenizer_config.json", '"pad_token": "<pad>"', '"pad_token": "<unk>"'),
+        ("config.json", '"projection_dim": 24', '"projection_dim": 25'),
+    ):
+        changed(copy / name, old, new)
+        seen.add(encoder_of(copy).fingerprint)
+    content = bytearray((copy / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(content)
+    assert len(seen | {encoder_of(copy).fingerprint}) == 6
+
+
+def test_weights_in_parts_count_with_their_index(clip: Path, tmp_path: Path) -> None:
+    """As save_pretrained cuts large models; a part that is not listed does not count, one that is missing is named."""
+    folder = tmp_path / "parts"
+    shutil.copytree(clip, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    CLIPModel.from_pretrained(clip).save_pretrained(folder, max_shard_size="20KB")
+    parts = sorted(folder.glob("model-*.safetensors"))
+    assert len(parts) > 1
+    np.testing.assert_array_equal(encoder_of(folder).encode_texts(TEXTS), encoder_of(clip).encode_texts(TEXTS))
+    before = encoder_of(folder).fingerprint
+    (folder / "model-99999-of-99999.safetensors").write_bytes(b"nobody reads this")
+    assert encoder_of(folder).fingerprint == before
+    content = bytearray(parts[-1].read_bytes())
+    content[-1] ^= 1
+    parts[-1].write_bytes(content)
+    assert encoder_of(folder).fingerprint != before
+    parts[-1].unlink()
+    with pytest.raises(DataError, match=parts[-1].name):
+        encoder_of(folder)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": ')
+    with pytest.raises(DataError, match=r"model\.safetensors\.index\.json is damaged"):
+        encoder_of(folder)
 
 
 def test_bad_checkpoints_are_named(clip: Path, tmp_path: Path) -> None:
