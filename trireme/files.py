@@ -86,12 +86,21 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an inter-process lock named `path` + ".lock"; a killed holder releases it."""
+    """Hold an inter-process lock on `lock_file(path)`; a killed holder releases it."""
     from filelock import FileLock
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with FileLock(lock_file(path)):
         yield
+
+
+def lock_file(path: Path) -> Path:
+    """The file of `locked(path)`.
+
+    A holder may remove it only where whoever comes next finds nothing left to do: one that waits holds the removed file
+    then, a later one a new file, and neither knows of the other.
+    """
+    return path.with_name(f"{path.name}.lock")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trireme.errors import TriremeError
-from trireme.files import atomic_file
+from trireme.files import atomic_file, lock_file
 from trireme.progress import say
 from trireme.types import Predictions, Sample
 
@@ -42,8 +42,9 @@ class Partial:
             pq.write_table(table, part)
 
     def remove(self) -> None:
-        """Forget the batches: their run is finished."""
+        """Forget the batches and the lock, while holding it: the run is finished, as whoever comes next will see."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        lock_file(self.folder).unlink(missing_ok=True)
 
 
 def merge(tables: Sequence[pa.Table]) -> pa.Table | None:

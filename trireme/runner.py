@@ -168,6 +168,7 @@ def execute(run: Run, bench: Workbench, command: Sequence[str]) -> bool:
     partial = Partial(request.out, run.hash)
     with locked(partial.folder):
         if find_finished(request, run, bench) is not None:
+            partial.remove()
             return False
         environment.reset_peak_memory()
         phases = Phases()

@@ -39,7 +39,7 @@ def test_killed_between_batches_and_resumed(place: Place, comparison: tuple[str,
     resumed = place.trireme(*comparison)
     assert f"going on after {stored} of 120 samples" in resumed.stderr
     assert place.table() == whole.table()
-    assert not list(batches.glob("*/*.parquet")), "the batches of finished runs are gone"
+    assert not list(batches.iterdir()), "batches and locks of finished runs are gone"
 
 
 def test_a_resumed_run_states_the_recall_of_all_its_samples(place: Place, comparison: tuple[str, ...]) -> None:
@@ -129,6 +129,7 @@ def test_two_processes_at_once(place: Place, comparison: tuple[str, ...], tmp_pa
         assert process.returncode == 0, out + err
     assert place.table() == whole.table()
     assert len(list((place.folder / "out" / "runs").glob("[!.]*"))) == 2
+    assert not list((place.folder / "out" / ".partial").iterdir()), "neither leaves a lock"
 
 
 @pytest.mark.parametrize("limit", [400, 24_000, 200_000])
