@@ -17,7 +17,7 @@ from trireme.files import fingerprint
 from trireme.retrieval.encoders import customised
 from trireme.retrieval.encoders.base import EncoderConfig, file_sha256, normalise, resolve_device, resolve_dtype
 from trireme.retrieval.encoders.lite import text, trunk
-from trireme.retrieval.encoders.lite.checkpoint import committed_weights, read_head, read_logit_scale
+from trireme.retrieval.encoders.lite.checkpoint import HEAD_FILE, committed_weights, read_head, read_logit_scale
 from trireme.retrieval.encoders.lite.model import LiteHead
 from trireme.types import Floats
 
@@ -49,10 +49,12 @@ class LiteEncoder:
         self.weights = Path(self.config.weights).expanduser() if self.config.weights else committed_weights()
         self.react = Path(self.config.react).expanduser() if self.config.react else None
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """Shown in tables; a customised encoder shows its file: "lite+react(gated)"."""
-        return "lite" if self.react is None else f"lite+react({self.react.stem})"
+        """Shown in tables: "lite", "lite(weights=mine)" with other weights, "lite+react(gated)" where customised."""
+        own = self.weights.resolve()
+        base = "lite" if own == committed_weights().resolve() else f"lite(weights={_weights_name(own)})"
+        return base if self.react is None else f"{base}+react({self.react.stem})"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -161,3 +163,8 @@ class LiteEncoder:
 
     def _placed(self, values: Tensor) -> Tensor:
         return values.to(device=self.device, dtype=self.dtype)
+
+
+def _weights_name(path: Path) -> str:
+    """The file's name or, where it is the one that `trireme train lite` gives to every file, its folder's."""
+    return path.parent.name if path.name == HEAD_FILE else path.stem

@@ -14,11 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from trireme.errors import DataError
+from trireme.plan import make_plan
+from trireme.request import parse
 from trireme.retrieval.encoders.base import Encoder, load_image
 from trireme.retrieval.encoders.lite import LiteEncoder
 from trireme.retrieval.encoders.lite.checkpoint import committed_weights, read_head
 from trireme.retrieval.encoders.lite.model import HeadShape, LiteHead
 from trireme.types import Benchmark, Sample
+from trireme.workbench import Workbench
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,24 @@ def test_recognises_pictures_it_never_saw(
     right = (encoder.encode_pixels(pixels) @ names.T).argmax(1) == np.array([sample.label for sample in samples])
     common = np.array([validation.class_groups[sample.label] == "common" for sample in samples])
     assert right[common].mean() > 0.35
+
+
+def test_other_weights_show_in_the_name_and_never_in_a_hash(weights_copy: Path, world: None) -> None:
+    """A copy of the committed file under other names: tables tell them apart, runs are the same."""
+    mine = weights_copy.with_name("mine.safetensors")
+    mine.write_bytes(weights_copy.read_bytes())
+    as_trained = f"lite(weights={weights_copy.parent.name})"  # trained weights are always called lite.safetensors
+    chosen = {"lite": committed_weights(), "lite(weights=mine)": mine, as_trained: weights_copy}
+    hashes = set()
+    for name, path in chosen.items():
+        assert LiteEncoder(LiteEncoder.Config(weights=str(path))).name == name
+        request = parse(["method=zero_shot", "benchmark=world/tiny", "encoder=lite", f"encoder.weights={path}"])
+        bench = Workbench(request)
+        [run], _ = make_plan(request, bench)
+        assert bench.encoder("lite").encoder.name == name
+        hashes.add(run.hash)
+    assert LiteEncoder().name == "lite"
+    assert len(hashes) == 1
 
 
 def test_fingerprint_depends_on_what_changes_a_number(encoder: LiteEncoder, weights_copy: Path) -> None:
