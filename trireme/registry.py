@@ -113,6 +113,7 @@ METHODS = Registry(
         "zero_shot": "trireme.methods.zero_shot.method:ZeroShot",
         "knn": "trireme.methods.knn.method:Knn",
         "reco": "trireme.methods.reco.method:Reco",
+        "react": "trireme.methods.react.method:React",
     },
 )
 

@@ -1,0 +1,102 @@
+"""REACT (Liu et al., arXiv 2301.07094): retrieve pairs for the task, customise the encoder on them, compare as CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from trireme.errors import UsageError
+from trireme.methods.base import Context, require_fitted, require_memory
+from trireme.methods.classes import ensemble, prompt_embeddings, rank, similarity
+from trireme.methods.react.artifacts import Artifact
+from trireme.methods.react.config import ReactConfig, check
+from trireme.methods.react.trainer import Trainer
+from trireme.retrieval.encoders.base import Encoder
+from trireme.retrieval.store import EmbeddingStore
+from trireme.types import Floats, Predictions, Sample, Supervision, Task
+
+
+@dataclass(slots=True)
+class _State:
+    """What `fit` leaves behind."""
+
+    store: EmbeddingStore
+    classes: Floats
+    """(c, d) of the customised encoder"""
+    artifact: Artifact
+    facts: dict[str, Any]
+
+
+class React:
+    """Ranks classes by zero-shot with the customised encoder. The memory is not used at inference."""
+
+    Config: ClassVar[type[ReactConfig]] = ReactConfig
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT})
+    version: ClassVar[int] = 1
+    needs_memory = True
+
+    def __init__(self, config: ReactConfig) -> None:
+        check(config)
+        self.config = config
+        self._state: _State | None = None
+
+    @property
+    def uses_validation(self) -> bool:
+        """Whether a recipe, an interpolation or the end of training is chosen."""
+        config = self.config
+        return bool(config.train_grid or len(config.interpolation) > 1 or config.patience)
+
+    @property
+    def supervision(self) -> Supervision:
+        """Captions; with "i2i" also the labels of the pictures that ask."""
+        return Supervision("labels" if self.config.search == "i2i" else "captions", "none")
+
+    def fit(self, context: Context) -> None:
+        """Retrieve, customise (or load what the same command made before), encode the prompts of the classes.
+
+        Raises:
+            UsageError: no memory, or an encoder that cannot be customised.
+            DataError: a class retrieved nothing, captions are missing, or the training diverged.
+        """
+        memory = require_memory(context, "react")
+        if getattr(context.encoder.config, "react", ""):  # type: ignore[attr-defined]
+            raise UsageError(f"{context.encoder.name} is customised already; customise its base encoder")
+        given = context if self.uses_validation else replace(context, validation=None)
+        artifact, chosen = Trainer(given, self.config).run()
+        encoder = customised_encoder(context.encoder, artifact.encoder)
+        before = context.store
+        store = EmbeddingStore(encoder, before.folder.parent, before.batch_size, before.workers)
+        classes = ensemble(prompt_embeddings(store, context.class_names, context.templates))
+        record = {name: value for name, value in artifact.record.items() if name not in ("format", "key")}
+        facts = {
+            **record,
+            **chosen,
+            "artifact": artifact.name,
+            "customised_encoder": encoder.fingerprint,
+            "memory_pairs": len(memory),
+        }
+        self._state = _State(store, classes, artifact, facts)
+
+    @property
+    def encoder_file(self) -> Path:
+        """The customised encoder, for `encoder.react=`."""
+        return require_fitted(self._state, "react").artifact.encoder
+
+    def predict(self, samples: Sequence[Sample]) -> Predictions:
+        """Scores are cosines in [-1, 1]."""
+        state = require_fitted(self._state, "react")
+        ranked, scores = rank(similarity(state.store.images([sample.image for sample in samples]), state.classes))
+        return Predictions(ranked, scores)
+
+    def facts(self) -> dict[str, Any]:
+        """What was retrieved, trained and chosen."""
+        return require_fitted(self._state, "react").facts
+
+
+def customised_encoder(encoder: Encoder, file: Path) -> Encoder:
+    """The encoder that `encoder.react=file` gives."""
+    config: Any = encoder.config  # type: ignore[attr-defined]
+    found: Encoder = type(encoder)(replace(config, react=str(file)))  # type: ignore[call-arg]
+    return found

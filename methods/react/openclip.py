@@ -1,0 +1,177 @@
+"""Any open_clip vision transformer while it is customised: pictures are read and augmented anew in every epoch."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from trireme.errors import DataError, UsageError
+from trireme.methods.react.captions import caption_variants, draw
+from trireme.methods.react.config import PAPER_LAYERS, ReactConfig
+from trireme.methods.react.towers import Inputs, select_trainable, unit
+from trireme.retrieval.encoders.base import load_image
+from trireme.retrieval.encoders.gated import GATE, add_gated_blocks, image_blocks
+from trireme.retrieval.encoders.openclip import OpenClipEncoder
+from trireme.retrieval.store import EmbeddingStore
+from trireme.types import Floats, ImageRef, Ints
+
+_AT_ONCE = 64
+_Item = tuple[int, int]
+"""(epoch, pair): the seed of a picture's augmentation."""
+
+
+class _Module(nn.Module):
+    """Both towers as one callable, which DDP can wrap; a locked text tower is not part of it."""
+
+    def __init__(self, model: nn.Module, text_trains: bool) -> None:
+        super().__init__()
+        self.model, self._text_trains = model, text_trains
+
+    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Pixels `image` (n, 3, h, w), and `text` (n, d) or its `tokens` (n, t)."""
+        model: Any = self.model
+        images = unit(model.encode_image(inputs["image"]))
+        return images, unit(model.encode_text(inputs["tokens"])) if self._text_trains else inputs["text"]
+
+
+class _Pictures(Dataset[Tensor]):
+    """Augmented pictures; the same (epoch, pair) gives the same pixels in whatever process and order."""
+
+    def __init__(self, refs: Sequence[ImageRef], transform: Any, seed: int) -> None:
+        self._refs, self._transform, self._seed = refs, transform, seed
+
+    def __getitem__(self, item: _Item) -> Tensor:
+        epoch, row = item
+        image = load_image(self._refs[row].path)
+        state = random.getstate(), np.random.get_state()
+        seed = int(np.random.SeedSequence([self._seed, epoch, row]).generate_state(1)[0])
+        try:
+            with torch.random.fork_rng(devices=[]):
+                random.seed(seed)
+                np.random.seed(seed)  # RandAugment of timm draws from NumPy's global generator
+                torch.default_generator.manual_seed(seed)
+                pixels: Tensor = self._transform(image)
+        finally:
+            random.setstate(state[0])
+            np.random.set_state(state[1])
+        return pixels
+
+
+class OpenClipTower:
+    """See `trireme.methods.react.towers.Tower`."""
+
+    def __init__(
+        self,
+        encoder: OpenClipEncoder,
+        config: ReactConfig,
+        refs: Sequence[ImageRef],
+        captions: Sequence[str],
+        store: EmbeddingStore,
+        seed: int,
+    ) -> None:
+        if config.dropout or config.feature_dropout or config.token_dropout:
+            raise UsageError("dropout, feature_dropout and token_dropout are options of lite; set them to 0")
+        self._encoder, self._config, self._store, self._seed = encoder, config, store, seed
+        model: Any = copy.deepcopy(encoder.model).float()
+        self.gated = 0
+        if config.variant == "gated_image":
+            self.gated = config.layers or min(PAPER_LAYERS, len(image_blocks(model.visual)))
+            add_gated_blocks(model.visual, self.gated, seed)
+        if config.grad_checkpointing:
+            model.set_grad_checkpointing()
+        self._text_trains = config.variant in ("full", "locked_image")
+        self.module: nn.Module = _Module(model, self._text_trains)
+        self.trainable = select_trainable(dict(model.named_parameters()), config.variant, "visual.", GATE)
+        self.scale = model.logit_scale
+        self._variants = caption_variants(captions, seed)
+        flat = [text for variants in self._variants for text in variants]
+        self._texts = self._frozen_texts(flat)
+        self._pictures = _Pictures(refs, self._transform(), seed)
+        self.facts: dict[str, Any] = {"augment": config.augment}
+
+    def _frozen_texts(self, flat: Sequence[str]) -> Tensor:
+        """(n, variants, d) embeddings by the locked text tower, or (n, variants, t) tokens for one that trains."""
+        if self._text_trains:
+            rows: Tensor = self._encoder.tokenise(flat)
+        else:
+            rows = torch.from_numpy(self._store.texts(flat))
+        return rows.view(len(self._variants), -1, rows.shape[1])
+
+    def _transform(self) -> Any:
+        """The official recipe's augmentation by timm, with the size and normalisation of the weights."""
+        if self._config.augment == "none":
+            return self._encoder.preprocess
+        from timm.data import create_transform
+
+        shape = self._encoder.preprocess(Image.new("RGB", (8, 8))).shape
+        preprocess = self._encoder.source.preprocess
+        return create_transform(
+            input_size=tuple(shape),
+            is_training=True,
+            scale=(0.08, 1.0),
+            ratio=(0.75, 4 / 3),
+            hflip=0.5,
+            interpolation="bicubic",
+            color_jitter=0.4,
+            auto_augment="rand-m9-mstd0.5-inc1",
+            re_prob=0.25,
+            re_count=1,
+            re_mode="pixel",
+            mean=preprocess["mean"],
+            std=preprocess["std"],
+        )
+
+    def feed(self, plan: Sequence[Sequence[Ints]], epoch: int) -> Iterator[list[Inputs]]:
+        """Pictures are read ahead by worker processes, one forward pass a batch."""
+        texts = draw(len(self._variants), self._config.caption_parts, np.random.default_rng([self._seed, epoch]))
+        flat = [rows for step in plan for rows in step]
+        workers = self._store.workers if self._encoder.device.type == "cuda" else 0
+        loader = DataLoader(
+            self._pictures,
+            batch_sampler=[[(epoch, int(row)) for row in rows] for rows in flat],  # type: ignore[arg-type]
+            num_workers=workers,
+            pin_memory=self._encoder.device.type == "cuda",
+        )
+        passes = iter(loader)
+        for step in plan:
+            yield [self._inputs(next(passes), torch.from_numpy(rows), texts[rows]) for rows in step]
+
+    def _inputs(self, pixels: Tensor, rows: Tensor, texts: Ints) -> Inputs:
+        device = self._encoder.device
+        chosen = self._texts[rows, torch.from_numpy(texts)].to(device, non_blocking=True)
+        return {"image": pixels.to(device, non_blocking=True), "tokens" if self._text_trains else "text": chosen}
+
+    @torch.inference_mode()
+    def embed_images(self, refs: Sequence[ImageRef]) -> Floats:
+        """(n, d)."""
+        parts = []
+        module: Any = self.module
+        for start in range(0, len(refs), _AT_ONCE):
+            pixels = [self._encoder.preprocess(load_image(ref.path)) for ref in refs[start : start + _AT_ONCE]]
+            parts.append(unit(module.model.encode_image(torch.stack(pixels).to(self._encoder.device))).cpu())
+        if not parts:
+            raise DataError("there is no picture to embed")
+        found: Floats = torch.cat(parts).numpy()
+        return found
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> Floats:
+        """(n, d); out of the cache where the text tower is locked."""
+        if not self._text_trains:
+            return self._store.texts(texts)
+        module: Any = self.module
+        tokens = self._encoder.tokenise(texts)
+        parts = [
+            unit(module.model.encode_text(part.to(self._encoder.device))).cpu()
+            for part in torch.split(tokens, _AT_ONCE)
+        ]
+        found: Floats = torch.cat(parts).numpy()
+        return found

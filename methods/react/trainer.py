@@ -1,0 +1,155 @@
+"""From a retrieved set to a customised encoder: train every recipe of the grid, choose on validation pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trireme.methods.base import Context, Validation, require_memory
+from trireme.methods.classes import ensemble, prompt_embeddings, rank, similarity
+from trireme.methods.react.artifacts import Artifact, customised
+from trireme.methods.react.config import ReactConfig, training_options
+from trireme.methods.react.customise import Customisation, interpolated, shares_tried
+from trireme.methods.react.retrieve import RetrievedSet, retrieve
+from trireme.methods.react.towers import Tower, load_tensors, make_tower, tensors_of
+from trireme.methods.selection import Scored, Setting, grid_settings, select, subset_scores
+from trireme.retrieval.encoders.base import resolve_device
+from trireme.retrieval.encoders.customised import Customised
+from trireme.types import Floats
+
+
+class Judge:
+    """Zero-shot scores of a tower on the validation pictures."""
+
+    def __init__(self, context: Context, validation: Validation) -> None:
+        self._context, self._validation = context, validation
+        self._prompts = [
+            template.replace("{}", name)
+            for name in validation.benchmark.class_names
+            for template in validation.benchmark.templates
+        ]
+
+    def measure(self, tower: Tower) -> dict[str, float]:
+        """Percent of the main metric by subset."""
+        images = tower.embed_images([sample.image for sample in self._validation.samples])
+        prompts = tower.embed_texts(self._prompts)
+        return self._scores(images, prompts.reshape(len(self._validation.benchmark.class_names), -1, prompts.shape[1]))
+
+    @cached_property
+    def zero_shot(self) -> dict[str, float]:
+        """The same of the base encoder."""
+        benchmark, store = self._validation.benchmark, self._context.store
+        images = store.images([sample.image for sample in self._validation.samples])
+        return self._scores(images, prompt_embeddings(store, benchmark.class_names, benchmark.templates))
+
+    def _scores(self, images: Floats, prompts: Floats) -> dict[str, float]:
+        return subset_scores(self._validation, rank(similarity(images, ensemble(prompts)))[0])
+
+
+class Trainer:
+    """Makes the customised encoder that a configuration asks for."""
+
+    def __init__(self, context: Context, config: ReactConfig) -> None:
+        self._context, self._config = context, config
+        found = context.validation
+        self._judge = Judge(context, found) if found is not None and found.samples else None
+        self._device = resolve_device(context.device)
+
+    def run(self) -> tuple[Artifact, dict[str, Any]]:
+        """The artifact that validation prefers, and facts for the run record.
+
+        Raises:
+            UsageError, DataError: see `retrieve` and `Customisation`.
+        """
+        recipes = list(grid_settings(self._config.train_grid)) if self._judge is not None else [{}]
+        artifacts = [self._artifact(self._changed(recipe)) for recipe in recipes]
+        if self._judge is None or len(artifacts) == 1:
+            return artifacts[0], {}
+        scores = [artifact.record["validation"] for artifact in artifacts]
+        numbers: list[Setting] = [{"recipe": number} for number in range(len(recipes))]
+        best, _ = select(numbers, lambda s: scores[s["recipe"]], self._judge.zero_shot, self._config.may_lose)
+        tried = [{**recipe, "scores": _rounded(score)} for recipe, score in zip(recipes, scores, strict=True)]
+        return artifacts[best.setting["recipe"]], {"recipe_selection": tried}
+
+    def _changed(self, recipe: Setting) -> ReactConfig:
+        kinds = {name: type(getattr(self._config, name)) for name in recipe}
+        return replace(self._config, **{name: kinds[name](value) for name, value in recipe.items()})
+
+    def _artifact(self, config: ReactConfig) -> Artifact:
+        context = self._context
+        retrieved = retrieve(context, config)
+        memory = require_memory(context, "react")
+        key = {
+            "method": "react",
+            "options": training_options(config),
+            "interpolation": list(shares_tried(config)),
+            "may_lose": config.may_lose,
+            "encoder": context.encoder.fingerprint,
+            "memory": memory.fingerprint,
+            "pairs": retrieved.fingerprint,
+            "validation": self._validation_key(),
+            "seed": context.seed,
+        }
+
+        def train(folder: Path) -> Customised:
+            return self._customise(config, retrieved, folder)
+
+        return customised(context.artifacts / "react", key, retrieved, self._device, train)
+
+    def _validation_key(self) -> list[str] | None:
+        found = self._context.validation
+        return None if self._judge is None or found is None else [sample.id for sample in found.samples]
+
+    def _customise(self, config: ReactConfig, retrieved: RetrievedSet, folder: Path) -> Customised:
+        context, seed = self._context, self._context.seed + config.seed_offset
+        memory = require_memory(context, "react")
+        rows, positions = np.unique(retrieved.rows, return_inverse=True)
+        tower = make_tower(context.encoder, config, memory.refs(rows), memory.captions(rows), context.store, seed)
+        base = tensors_of(tower)
+        measure = self._judge.measure if self._judge is not None else None
+        pairs = positions.astype(np.int64)
+        trained = Customisation(tower, config, pairs, folder, self._device, seed, measure, _value).run()
+        share, scores = self._share(config, tower, base, trained.tensors)
+        record = {
+            "variant": config.variant,
+            "retrieved": retrieved.facts,
+            "training": trained.facts,
+            "trained_parameters": sum(value.numel() for value in tower.trainable.values()),
+            "gated_layers": tower.gated,
+            "interpolation": share,
+            "interpolation_selection": scores,
+            "validation": scores.get(str(share), {}),
+        }
+        base_fingerprint = context.encoder.base_fingerprint  # type: ignore[attr-defined]
+        tensors = interpolated(base, trained.tensors, share)
+        return Customised(config.variant, base_fingerprint, tensors, tower.gated, record)
+
+    def _share(self, config: ReactConfig, tower: Tower, base: Any, end: Any) -> tuple[float, dict[str, Any]]:
+        """The interpolation that validation prefers, and the scores of all; without validation the first one."""
+        shares: Sequence[float] = shares_tried(config)
+        if self._judge is None:
+            return shares[0], {}
+        judge = self._judge
+
+        def score(setting: Setting) -> dict[str, float]:
+            load_tensors(tower, interpolated(base, end, setting["share"]))
+            with torch.no_grad():
+                return judge.measure(tower)
+
+        tower.module.eval()
+        best, tried = select([{"share": s} for s in shares], score, judge.zero_shot, config.may_lose)
+        return best.setting["share"], {str(entry.setting["share"]): _rounded(entry.scores) for entry in tried}
+
+
+def _value(scores: dict[str, float]) -> float:
+    return Scored({}, scores).value
+
+
+def _rounded(scores: dict[str, float]) -> dict[str, float]:
+    return {subset: round(score, 4) for subset, score in scores.items()}
