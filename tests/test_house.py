@@ -35,8 +35,8 @@ def test_files_hold_one_idea_each() -> None:
     assert not [path for path in sources() if path.stem in ("utils", "util", "helpers", "misc")]
 
 
-def test_top_level_is_the_design() -> None:
-    """DESIGN.md section 1: these folders; tests/packaging proves that only `trireme` is installed."""
+def test_top_level_is_as_the_readme_says() -> None:
+    """The folders of its section "The house"; tests/packaging proves that only `trireme` is installed."""
     present = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
     assert set(FOLDERS) <= present
 

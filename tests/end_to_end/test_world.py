@@ -119,7 +119,7 @@ def test_no_training_pair_shows_a_rare_class_or_a_test_picture(trained: Place) -
 
 @pytest.mark.slow
 def test_the_floors_of_first_light(whole: Place) -> None:
-    """The floors of the issue on world/all: from first trials, never goals, and nothing was selected on test art."""
+    """Floors on world/all that first trials suggested; never goals, and nothing was selected on test art."""
     found = scores(whole, "world/all")
     assert found["zero_shot", "common"] >= 55
     assert found["zero_shot", "rare"] >= 3

@@ -111,8 +111,8 @@ class TestGrammar:
         write(user, "method/reco-16", "method: reco\nk: 16\n")
         write(user, "method/reco-16.b", "method: reco\n")
 
-    def test_the_example_of_the_design(self) -> None:
-        """DESIGN.md section 3, with the methods that exist."""
+    def test_names_seeds_and_an_override(self) -> None:
+        """The example of the README's everyday use, with an encoder and an override."""
         request = parse(["method=reco,knn", "benchmark=world/food", "encoder=lite", "method.reco.k=16", "seed=0,1,2"])
         assert request.methods == ("reco", "knn")
         assert request.benchmarks == ("world/food",)
