@@ -126,6 +126,33 @@ def test_verify_finds_a_changed_byte(inside: Path) -> None:
     assert picture.read_bytes() == whole
 
 
+def test_the_command_draws_a_damaged_picture_again_where_it_is_told_to_verify(tmp_path: Path) -> None:
+    """On hard links to the default home's world; a picture of the same size is looked into with --verify alone."""
+    for part in ("data", "packages"):
+        if (home() / part).exists():
+            shutil.copytree(
+                home() / part, tmp_path / part, copy_function=os.link, ignore=shutil.ignore_patterns("*.lock")
+            )
+    art = tmp_path / "data" / "world" / "art"
+    picture = next(iter(sorted((art / "emojione-v1").glob("*.png"))))
+    others = {path: path.stat().st_ino for path in art.rglob("*.png") if path.parent.name != "emojione-v1"}
+    whole = picture.read_bytes()
+    damaged = whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:]
+    picture.unlink()  # else the default home's own picture would be written
+    picture.write_bytes(damaged)
+
+    def prepared(*options: str) -> str:
+        command = [sys.executable, "-m", "trireme", "data", "prepare", "world", *options]
+        environment = {**os.environ, "TRIREME_HOME": str(tmp_path)}
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stderr
+
+    assert "is ready in" in prepared()
+    assert picture.read_bytes() == damaged
+    assert "is ready in" in prepared("--verify")
+    assert picture.read_bytes() == whole
+    assert {path: path.stat().st_ino for path in others} == others, "no other family is drawn again"
+
+
 def test_damaged_index_is_made_again(inside: Path) -> None:
     before = _contents()
     index, manifest = root() / "1.0" / "index.parquet", root() / "1.0" / "manifest.json"
