@@ -240,6 +240,28 @@ def train_reco(
     _finish(command(arguments or []))
 
 
+@train.command(
+    "react",
+    epilog=_examples(
+        "trireme train react",
+        "trireme train react method=react-locked-text benchmark=world/food --out food.safetensors",
+        "torchrun --nproc_per_node 8 -m trireme train react encoder=open_clip encoder.model=ViT-B-32 ...",
+    ),
+)
+def train_react(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Also copy the customised encoder to this file.")] = None,
+) -> None:
+    """Customise an encoder on the pairs that a benchmark's class names retrieve.
+
+    Goes on where a killed training stopped. `encoder.react=FILE` uses the result; `trireme run method=react` with the
+    same settings finds it.
+    """
+    from trireme.commands.train import react as command
+
+    _finish(command(arguments or [], out))
+
+
 def _finish(code: int) -> None:
     if code:
         raise typer.Exit(code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, get_origin, get_type_hints
 
 from trireme import config
@@ -19,6 +19,7 @@ class Component:
         label: the name shown in tables; `reco(k=16)` where the command line changed something.
         target: its registry name (methods, encoders) or pair set (memories).
         config: an instance of the schema.
+        customise: of an encoder that a method makes, how (`trireme.customised`); else empty.
     """
 
     kind: str
@@ -27,6 +28,7 @@ class Component:
     target: str
     schema: type[Any]
     config: Any
+    customise: Mapping[str, Any] = field(default_factory=dict)
 
     def resolved(self) -> dict[str, Any]:
         """The configuration as plain JSON-able values."""
@@ -48,13 +50,16 @@ def _with_class(
     registry: Registry, kind: str, name: str, overrides: Mapping[str, Any], general: Mapping[str, Any]
 ) -> tuple[Component, Any]:
     found = config.find(kind, name)
+    customise = found.fields.get("customise", {}) if kind == "encoder" else {}
+    if customise:
+        found = replace(found, fields={key: value for key, value in found.fields.items() if key != "customise"})
     cls = registry.load(found.target)
     schema = getattr(cls, "Config", None)
     if not is_dataclass(schema) or not isinstance(schema, type):
         raise TriremeError(f"{kind} '{found.target}' has no `Config` dataclass")
-    known = {field.name for field in fields(schema)}
+    known = {option.name for option in fields(schema)}
     extra = {key: value for key, value in general.items() if value is not None and key in known}
-    return resolve(found, schema, {**extra, **overrides}), cls
+    return replace(resolve(found, schema, {**extra, **overrides}), customise=customise), cls
 
 
 def resolve(found: config.Named, schema: type[Any], overrides: Mapping[str, Any]) -> Component:
@@ -128,10 +133,10 @@ def _checked(base: Any, values: Mapping[str, Any], schema: type[Any], where: str
 def _keys(schema: type[Any], prefix: str = "") -> Iterator[str]:
     """Every dotted key of a schema, nested dataclasses included."""
     hints = get_type_hints(schema)
-    for field in fields(schema):
-        yield f"{prefix}{field.name}"
-        if is_dataclass(hints[field.name]):
-            yield from _keys(hints[field.name], f"{prefix}{field.name}.")
+    for option in fields(schema):
+        yield f"{prefix}{option.name}"
+        if is_dataclass(hints[option.name]):
+            yield from _keys(hints[option.name], f"{prefix}{option.name}.")
 
 
 def _exists(schema: type[Any], key: str) -> bool:

@@ -70,7 +70,7 @@ def make_plan(request: Request, bench: Workbench) -> tuple[list[Run], list[Failu
         for component, cls in methods:
             for seed in request.seeds:
                 try:
-                    run = _plan_run(bench, component, cls, benchmark, encoder, memory, seed, request.role)
+                    run = plan_run(bench, component, cls, benchmark, encoder, memory, seed, request.role)
                 except UsageError:
                     raise
                 except TriremeError as error:
@@ -106,7 +106,7 @@ def _benchmark_for_role(bench: Workbench, name: str, role: Role) -> str:
     return bench.benchmark(name).validation or name
 
 
-def _plan_run(
+def plan_run(
     bench: Workbench,
     component: compose.Component,
     cls: Any,
@@ -116,6 +116,11 @@ def _plan_run(
     seed: int,
     role: Role,
 ) -> Run | None:
+    """One cell of the comparison; None where the method cannot do the benchmark's task.
+
+    Raises:
+        UsageError: the method needs a memory and there is none, or its configuration makes no sense.
+    """
     opened = bench.benchmark(benchmark)
     if opened.task not in cls.tasks:
         say(f"left out: {component.label} does no {opened.task} benchmark, which {benchmark} is")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from trireme.methods.base import Context, Method
 from trireme.methods.recall import INDEX_RECALL
 from trireme.plan import Run, effective
 from trireme.results.schema import SCHEMA
+from trireme.retrieval.encoders.customised import is_customised, read_customised
 from trireme.types import Role
 from trireme.workbench import Readable, Workbench
 
@@ -36,7 +38,7 @@ def assemble(
         predicted: samples that this process predicted.
     """
     benchmark = bench.benchmark(run.benchmark)
-    supervision = method.supervision
+    supervision, customised = method.supervision, _customised(context)
     spent = seconds.get("predict", 0.0)
     return {
         "schema": SCHEMA,
@@ -48,7 +50,11 @@ def assemble(
             "registry": run.method.target,
             "version": getattr(run.method_class, "version", 1),
             "config": dict(effective(run.method)),
-            "supervision": {"training": supervision.training, "inference": supervision.inference},
+            "supervision": {
+                # who customised the encoder was told captions, whatever the method on top of it was told
+                "training": "captions" if customised and supervision.training == "none" else supervision.training,
+                "inference": supervision.inference,
+            },
             "facts": method.facts(),
         },
         "benchmark": {
@@ -64,6 +70,7 @@ def assemble(
             "name": context.encoder.name,
             "fingerprint": context.encoder.fingerprint,
             "config": bench.encoder(run.encoder).component.resolved(),
+            "customised": customised,
         },
         "memory": _memory(run, bench, context, predictions),
         "seed": run.seed,
@@ -83,6 +90,18 @@ def assemble(
         "git": environment.git_state(),
         "machine": environment.machine(),
     }
+
+
+def _customised(context: Context) -> dict[str, Any] | None:
+    """How the encoder was customised, as its file says; None for a base encoder."""
+    file = getattr(getattr(context.encoder, "config", None), "react", "")
+    if not file:
+        return None
+    path = Path(file).expanduser()
+    if not is_customised(path):
+        return {"file": path.name, "variant": "released"}
+    found = read_customised(path)
+    return {"file": path.name, "base": found.base, "variant": found.variant, **found.record}
 
 
 def _memory(run: Run, bench: Workbench, context: Context, predictions: pa.Table) -> dict[str, Any] | None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
 from trireme import environment
+from trireme.contexts import Phases, make_context
+from trireme.customised import customised_file
 from trireme.errors import TriremeError
 from trireme.faults import describe
 from trireme.files import locked
-from trireme.methods.base import Context, Method, Validation
+from trireme.methods.base import Method
 from trireme.partial import Partial, as_table, merge
 from trireme.plan import Failure, Run, make_plan
 from trireme.progress import progress, say
@@ -25,7 +24,7 @@ from trireme.request import Request
 from trireme.results.records import RunRecord, read_run, write_run
 from trireme.results.statistics import score_rows
 from trireme.scoring import scored_table
-from trireme.types import Benchmark, PairSet, Role
+from trireme.types import Role
 from trireme.workbench import Readable, Workbench
 
 
@@ -40,21 +39,6 @@ class Outcome:
     forwards: int = 0
 
 
-class Phases:
-    """Seconds by phase of a run."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 4)
-
-
 def run_plan(request: Request, command: Sequence[str]) -> Outcome:
     """Compute every run asked for that is not finished. A run that fails does not stop the others.
 
@@ -64,7 +48,7 @@ def run_plan(request: Request, command: Sequence[str]) -> Outcome:
     Raises:
         TriremeError: nothing can be planned at all.
     """
-    bench = Workbench(request)
+    bench = Workbench(request, customised_file)
     runs, failures = make_plan(request, bench)
     _say_failures(failures)
     found = {run.hash: find_finished(request, run, bench) for run in runs}
@@ -98,20 +82,20 @@ def _say_failures(failures: Sequence[Failure]) -> None:
         say(f"failed: {runs[0]}{more}: {reason}")
 
 
-def fit_plan(request: Request) -> Iterator[tuple[Run, dict[str, Any]]]:
-    """Fit every method asked for, predict nothing; the facts of each.
+def fit_plan(request: Request) -> Iterator[tuple[Run, Method]]:
+    """Fit every method asked for, predict nothing; the fitted methods.
 
     Raises:
         TriremeError: one of them cannot be planned or fitted.
     """
-    bench = Workbench(request)
+    bench = Workbench(request, customised_file)
     runs, failures = make_plan(request, bench)
     if failures:
         raise TriremeError(failures[0].reason)
     for run in runs:
         method: Method = run.method_class(run.method.config)
-        method.fit(_context(run, bench, bench.benchmark(run.benchmark), Phases()))
-        yield run, method.facts()
+        method.fit(make_context(run, bench, bench.benchmark(run.benchmark), Phases()))
+        yield run, method
 
 
 def find_finished(request: Request, run: Run, bench: Workbench) -> RunRecord | None:
@@ -175,7 +159,7 @@ def execute(run: Run, bench: Workbench, command: Sequence[str]) -> bool:
         benchmark = bench.benchmark(run.benchmark)
         with phases("encode"):
             readable = bench.readable(run.benchmark, run.role, run.encoder)
-        context = _context(run, bench, benchmark, phases)
+        context = make_context(run, bench, benchmark, phases)
         method: Method = run.method_class(run.method.config)
         with phases("fit"):
             method.fit(context)
@@ -188,45 +172,6 @@ def execute(run: Run, bench: Workbench, command: Sequence[str]) -> bool:
         write_run(request.out, record, predictions)
         partial.remove()
     return True
-
-
-def _context(run: Run, bench: Workbench, benchmark: Benchmark, phases: Phases) -> Context:
-    part = bench.encoder(run.encoder)
-    memory = None
-    if run.memory is not None:
-        with phases("memory"):
-            memory = bench.memory(run.memory, run.encoder, run.benchmark)
-    validation = None
-    if run.validation is not None:
-        with phases("encode"):
-            kept = bench.readable(run.validation, Role.VALIDATION, run.encoder)
-        validation = Validation(bench.benchmark(run.validation), kept.samples)
-    return Context(
-        encoder=part.encoder,
-        store=part.store,
-        memory=memory,
-        class_ids=benchmark.class_ids,
-        class_names=benchmark.class_names,
-        templates=benchmark.templates,
-        validation=validation,
-        pair_set=_declared_sets(run, bench),
-        seed=run.seed,
-        device=bench.device,
-        artifacts=bench.artifacts,
-    )
-
-
-def _declared_sets(run: Run, bench: Workbench) -> Callable[[str], PairSet]:
-    """Opens training pair sets, only those that the run's hash knows of."""
-
-    def pair_set(name: str) -> PairSet:
-        if name not in run.training_sets:
-            raise TriremeError(
-                f"method '{run.method.label}' asks for the pair set '{name}', which its configuration does not name"
-            )
-        return bench.pair_set(name)
-
-    return pair_set
 
 
 def _predict(

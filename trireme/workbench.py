@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -73,11 +73,19 @@ class Readable:
     failures: Mapping[str, str]
 
 
-class Workbench:
-    """Opens parts by name, each once, with the settings of one request."""
+Customiser = Callable[["Workbench", str, str, Mapping[str, Any]], Path]
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
+
+class Workbench:
+    """Opens parts by name, each once, with the settings of one request.
+
+    Args:
+        customise: gives the file of an encoder that a method customises: (workbench, name of the encoder config, name
+            of its base, `customise:` of the config) -> path.
+    """
+
+    def __init__(self, request: Request, customise: Customiser | None = None) -> None:
+        self.request, self._customise = request, customise
         self.device = str(resolve_device(request.device or "auto"))
         self._opened: dict[Hashable, Any] = {}
 
@@ -133,10 +141,19 @@ class Workbench:
             request = self.request
             overrides = request.overrides.get(("encoder", name), {})
             component, cls = compose.encoder(name, overrides, request.device, request.dtype)
-            encoder = cls(component.config)
+            encoder = cls(self._configured(name, component))
             return EncoderPart(component, encoder, EmbeddingStore(encoder, workers=request.workers))
 
         return self._once(("encoder", name), build)
+
+    def _configured(self, name: str, component: compose.Component) -> Any:
+        """The encoder's configuration, with the file of its customisation where its config declares one."""
+        given = component.customise
+        if not given:
+            return component.config
+        if self._customise is None:
+            raise UsageError(f"encoder {name} is customised by a method, which this command does not run")
+        return replace(component.config, react=str(self._customise(self, name, component.target, given)))
 
     def samples(self, benchmark: str, role: Role) -> Sequence[Sample]:
         """The samples of a role by id, so that their order in the benchmark never matters."""

@@ -20,7 +20,7 @@ from trireme.methods.react.retrieve import RetrievedSet
 from trireme.progress import say
 from trireme.retrieval.encoders.customised import Customised, read_customised, write_customised
 
-ENCODER, RECORD, RETRIEVED = "encoder.safetensors", "record.json", "retrieved.parquet"
+RECORD, RETRIEVED = "record.json", "retrieved.parquet"
 FORMAT = 1
 
 
@@ -65,7 +65,7 @@ def customised(
         found = train(partial)
         if rank() == 0:
             with atomic_folder(folder) as part:
-                write_customised(part / ENCODER, found)
+                write_customised(part / f"{found.variant}-{name[:6]}.safetensors", found)
                 pq.write_table(retrieved.table, part / RETRIEVED)
                 write_json(part / RECORD, {"format": FORMAT, "key": dict(key), **found.record})
             shutil.rmtree(partial, ignore_errors=True)
@@ -77,8 +77,7 @@ def _whole(folder: Path) -> bool:
     if not folder.exists():
         return False
     try:
-        read_customised(folder / ENCODER)
-        _open(folder)
+        read_customised(_open(folder).encoder)
     except DataError as error:
         say(f"the customised encoder in {folder} is damaged ({error}); training it again")
         shutil.rmtree(folder)
@@ -91,4 +90,7 @@ def _open(folder: Path) -> Artifact:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / RECORD} cannot be read ({error})") from error
-    return Artifact(folder.name, folder / ENCODER, record)
+    if "variant" not in record:
+        raise DataError(f"{folder / RECORD} does not say what was trained")
+    # tables show the file's name: it tells trainings apart
+    return Artifact(folder.name, folder / f"{record['variant']}-{folder.name[:6]}.safetensors", record)

@@ -68,7 +68,8 @@ def _open(name: str, arguments: Sequence[str]) -> tuple[Memory, Workbench, Reque
     request = parse_parts([*arguments, f"memory={name}"])
     if len(request.encoders) != 1 or len(request.memories) != 1:
         raise UsageError("give one memory and one encoder")
+    from trireme.customised import customised_file
     from trireme.workbench import Workbench
 
-    bench = Workbench(request)
+    bench = Workbench(request, customised_file)
     return bench.memory(request.memories[0], request.encoders[0], None), bench, request

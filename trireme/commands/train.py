@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from trireme.config import Named
 from trireme.errors import UsageError
+from trireme.files import atomic_file
 from trireme.progress import say
 from trireme.registry import open_benchmark, open_pairs
 from trireme.request import parse
@@ -32,12 +36,37 @@ def lite(arguments: Sequence[str], out: Path) -> int:
 
 def reco(arguments: Sequence[str]) -> int:
     """Fit RECO without predicting anything, and print what was trained."""
+    for _ in _fitted("reco", arguments):
+        pass
+    return 0
+
+
+def react(arguments: Sequence[str], out: Path | None) -> int:
+    """Customise an encoder and print where it is; `out` gets a copy. Under `torchrun`, all processes train together."""
+    from trireme.methods.react.distributed import process_group, rank
+
+    with process_group():
+        for method in _fitted("react", arguments):
+            if rank() != 0:
+                continue
+            file: Path = method.encoder_file
+            if out is not None:
+                with atomic_file(out) as part:
+                    shutil.copyfile(file, part)
+                file = out
+            say(f"customised encoder: {file} (use it with encoder.react={file})")
+    return 0
+
+
+def _fitted(method: str, arguments: Sequence[str]) -> Iterator[Any]:
+    """Fit what the arguments ask for, by default `method` on the whole world; print each one's facts."""
     given = {argument.partition("=")[0] for argument in arguments}
-    defaults = {"method": "reco", "benchmark": "world/all"}
+    defaults = {"method": method, "benchmark": "world/all"}
     request = parse([*(f"{key}={value}" for key, value in defaults.items() if key not in given), *arguments])
     from trireme.runner import fit_plan
 
-    for run, facts in fit_plan(request):
-        say(f"{run}:")
-        print(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
-    return 0
+    for run, fitted in fit_plan(request):
+        if int(os.environ.get("RANK", "0")) == 0:
+            say(f"{run}:")
+            print(json.dumps(fitted.facts(), indent=2, ensure_ascii=False, default=str))
+        yield fitted
