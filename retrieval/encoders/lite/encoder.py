@@ -15,9 +15,15 @@ from torch import Tensor, nn
 
 from trireme.files import fingerprint
 from trireme.retrieval.encoders import customised
-from trireme.retrieval.encoders.base import EncoderConfig, file_sha256, normalise, resolve_device, resolve_dtype
+from trireme.retrieval.encoders.base import EncoderConfig, normalise, resolve_device, resolve_dtype
 from trireme.retrieval.encoders.lite import text, trunk
-from trireme.retrieval.encoders.lite.checkpoint import HEAD_FILE, committed_weights, read_head, read_logit_scale
+from trireme.retrieval.encoders.lite.checkpoint import (
+    HEAD_FILE,
+    committed_weights,
+    head_digest,
+    read_head,
+    read_logit_scale,
+)
 from trireme.retrieval.encoders.lite.model import LiteHead
 from trireme.types import Floats
 
@@ -68,13 +74,16 @@ class LiteEncoder:
 
     @cached_property
     def base_fingerprint(self) -> str:
-        """Over both wheels, the head's weights, preprocessing and dtype. DataError where the weights are missing."""
+        """Over both wheels, the head's weights, preprocessing and dtype; not over how a file lays the weights out.
+
+        Raises DataError where they are missing or damaged.
+        """
         return fingerprint(
             {
                 "encoder": "lite",
                 "trunk": trunk.WHEEL_SHA256,
                 "text": text.WHEEL_SHA256,
-                "head": file_sha256(self.weights),
+                "head": head_digest(self.weights),
                 "preprocessing": PREPROCESSING,
                 "text_tokens": text.MAX_TOKENS,
                 "dtype": self.config.dtype,

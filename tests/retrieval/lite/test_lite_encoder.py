@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -105,17 +106,27 @@ def test_other_weights_show_in_the_name_and_never_in_a_hash(weights_copy: Path, 
 
 
 def test_fingerprint_depends_on_what_changes_a_number(encoder: LiteEncoder, weights_copy: Path) -> None:
-    same = LiteEncoder(LiteEncoder.Config(device="cpu", weights=str(weights_copy)))
-    assert same.fingerprint == encoder.fingerprint  # the path does not count
+    assert fingerprint_of(weights_copy) == encoder.fingerprint  # the path does not count
     assert LiteEncoder(LiteEncoder.Config(device="auto")).fingerprint == encoder.fingerprint
     assert LiteEncoder(LiteEncoder.Config(dtype="bfloat16")).fingerprint != encoder.fingerprint
     with safe_open(weights_copy, framework="pt") as file:
         metadata = file.metadata()
     tensors = load_file(weights_copy)
+    other = weights_copy.with_name("other.safetensors")
+    save_file(tensors, other, metadata={**metadata, "note": "written elsewhere"})
+    assert other.read_bytes() != weights_copy.read_bytes()
+    assert fingerprint_of(other) == encoder.fingerprint  # nor does how the file is laid out
+    save_file({name: value.float() for name, value in tensors.items()}, other, metadata=metadata)
+    stored_wider = fingerprint_of(other)
     tensors["proj"][0, 0] += 0.25
-    changed_file = weights_copy.with_name("changed.safetensors")
-    save_file(tensors, changed_file, metadata=metadata)
-    assert LiteEncoder(LiteEncoder.Config(weights=str(changed_file))).fingerprint != encoder.fingerprint
+    save_file(tensors, other, metadata=metadata)
+    heads = {"lite": json.dumps(json.loads(metadata["lite"]) | {"heads": 8})}
+    save_file(load_file(weights_copy), weights_copy, metadata=heads)
+    assert len({encoder.fingerprint, stored_wider, fingerprint_of(other), fingerprint_of(weights_copy)}) == 4
+
+
+def fingerprint_of(path: Path) -> str:
+    return LiteEncoder(LiteEncoder.Config(weights=str(path))).fingerprint
 
 
 def test_fingerprint_and_scale_load_no_model(tmp_path: Path) -> None:
@@ -162,6 +173,7 @@ def test_foreign_and_broken_weights_are_refused(weights_copy: Path, tmp_path: Pa
         "missing tensor": ({name: value for name, value in tensors.items() if name != "proj"}, metadata),
         "other shape": (tensors | {"proj": torch.zeros(3, 3)}, metadata),
         "no metadata": (tensors, None),
+        "other metadata": (tensors, {"lite": "[1, 2]"}),
         "NaN": (tensors | {"proj": torch.full_like(tensors["proj"], math.nan)}, metadata),
     }
     for case, (values, about) in cases.items():

@@ -20,7 +20,7 @@ from trireme.errors import DataError, UsageError
 from trireme.files import fingerprint
 from trireme.retrieval.encoders.lite import LiteEncoder, trunk
 from trireme.retrieval.encoders.lite.augment import augment
-from trireme.retrieval.encoders.lite.checkpoint import HEAD_FILE, RECORD_FILE, committed_weights, read_head
+from trireme.retrieval.encoders.lite.checkpoint import HEAD_FILE, RECORD_FILE, committed_weights, read_head, write_head
 from trireme.retrieval.encoders.lite.losses import contrastive, keep_neighbours
 from trireme.retrieval.encoders.lite.text import text_folder
 from trireme.retrieval.encoders.lite.training import TrainingSet, TrainLiteConfig, fit, train
@@ -100,6 +100,25 @@ def test_same_seed_same_head_other_seed_other_head() -> None:
     a, b, c = (embed(head, tokens[0]) for head in (first, second, third))
     torch.testing.assert_close(a, b, atol=0, rtol=0)
     assert float((a - c).abs().max()) > 0.01
+
+
+def test_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
+    """Written by processes of their own, whose hashes of texts differ; what ships is written so as well."""
+    code = (
+        "import sys, torch; from pathlib import Path\n"
+        "from trireme.retrieval.encoders.lite.checkpoint import write_head\n"
+        "from trireme.retrieval.encoders.lite.model import HeadShape, LiteHead\n"
+        "torch.manual_seed(0); write_head(Path(sys.argv[1]), LiteHead(HeadShape(width=64)), {})\n"
+    )
+    written = []
+    for seed in ("1", "2", "3"):
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / seed)], env={**os.environ, "PYTHONHASHSEED": seed}, check=True
+        )
+        written.append((tmp_path / seed / HEAD_FILE).read_bytes())
+    assert written[0] == written[1] == written[2]
+    again = write_head(tmp_path, read_head(committed_weights()), {})
+    assert again.read_bytes() == committed_weights().read_bytes()
 
 
 @pytest.mark.slow
