@@ -15,6 +15,7 @@ BENCHES = {
     "encoding": ("tests.bench.bench_retrieval", "bench_encoding"),
     "search": ("tests.bench.bench_retrieval", "bench_search"),
     "reco": ("tests.bench.bench_reco", "bench_reco_training"),
+    "react": ("tests.bench.bench_react", "bench_react_steps"),
     "leaderboard": ("tests.bench.bench_leaderboard", "bench_leaderboard"),
 }
 

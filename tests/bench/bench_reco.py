@@ -47,7 +47,7 @@ class _Vectors:
 
 
 def bench_reco_training() -> list[dict[str, Any]]:
-    """One epoch over pairs of the memory itself, for the attention fusion and for the paper's transformer layer."""
+    """One epoch over pairs of the memory itself, for our fusion and for the paper's transformer layer."""
     memory = _Vectors()
     own = [{i} for i in range(PAIRS)]
     queries: dict[Side, Floats] = {side: memory.embeddings(side)[:PAIRS] for side in MODALITIES}
@@ -58,9 +58,9 @@ def bench_reco_training() -> list[dict[str, Any]]:
 
     data = TrainingSet([str(i) for i in range(PAIRS)], queries, search(), plans, np.arange(PAIRS))
     rows = []
-    for kind in ("attention", "transformer"):
+    for kind in ("paired", "transformer"):
         fusions: dict[Side, Fusion] = {
-            side: build(FusionShape(kind, DIM, K, 8), Start(20.0, 1.0)) for side in MODALITIES
+            side: build(FusionShape(kind, side, DIM, K, 8), Start(20.0, gate=1.0)) for side in MODALITIES
         }
 
         def epoch(fusions: dict[Side, Fusion] = fusions) -> object:
