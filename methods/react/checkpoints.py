@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from trireme.files import atomic_file
 from trireme.progress import say
+from trireme.retrieval.encoders.weights import write_tensors
 
 _META = "trireme"
 _VERSION = 1
@@ -59,9 +60,9 @@ def save(path: Path, state: State) -> None:
         for group in _GROUPS
         for name, value in getattr(state, group).items()
     }
-    about = {"version": _VERSION, **{name: getattr(state, name) for name in _PLAIN}}
+    about = {"version": _VERSION, "checksum": _checksum(tensors), **{name: getattr(state, name) for name in _PLAIN}}
     with atomic_file(path) as part:
-        save_file(tensors, part, metadata={_META: json.dumps(about)})
+        write_tensors(part, tensors, {_META: json.dumps(about)})
 
 
 def load(path: Path) -> State | None:
@@ -74,6 +75,8 @@ def load(path: Path) -> State | None:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         if about["version"] != _VERSION:
             raise ValueError(f"version {about['version']}")
+        if about["checksum"] != _checksum(tensors):
+            raise ValueError("its tensors are not those that were written")
         state = State(**{name: about[name] for name in _PLAIN})
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -83,6 +86,15 @@ def load(path: Path) -> State | None:
         group, _, parameter = name.partition(":")
         getattr(state, group)[parameter] = value
     return state
+
+
+def _checksum(tensors: Tensors) -> int:
+    """Over names and bytes; against damage, not against intent, and fast beside writing the file."""
+    found = 0
+    for name in sorted(tensors):
+        found = zlib.crc32(name.encode(), found)
+        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, found)
+    return found
 
 
 def moments_of(optimiser: torch.optim.Optimizer, names: Mapping[int, str]) -> Tensors:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from trireme.errors import DataError
 from trireme.methods.react import checkpoints
 from trireme.methods.react.checkpoints import State
 from trireme.methods.react.config import ReactConfig
-from trireme.methods.react.distributed import barrier, check_split, rank
+from trireme.methods.react.distributed import barrier, rank
 from trireme.methods.react.steps import (
     Stepper,
     batch_size,
@@ -26,7 +25,7 @@ from trireme.methods.react.steps import (
     precision_of,
     schedule,
 )
-from trireme.methods.react.towers import Tower, load_tensors, tensors_of
+from trireme.methods.react.towers import Tower, load_tensors, tensors_of, train_mode
 from trireme.progress import progress, say
 from trireme.types import Ints
 
@@ -65,7 +64,6 @@ class Customisation:
         measure: Measure | None = None,
         value: Callable[[dict[str, float]], float] | None = None,
     ) -> None:
-        check_split(batch_size(len(pairs), config) or config.batch, config.accumulation)
         self._tower, self._config, self._pairs, self._seed = tower, config, pairs, seed
         self._path = folder / CHECKPOINT
         self._measure, self._value = measure, value
@@ -82,7 +80,7 @@ class Customisation:
         """Train, or go on where a killed process stopped.
 
         Raises:
-            DataError: no batch can be made, a picture cannot be read, or the loss is no longer finite.
+            DataError: no batch can be made, a picture cannot be read, or loss or weights are no longer finite.
         """
         if not self._per_epoch:
             raise DataError(f"{len(self._pairs)} pairs do not fill one batch; retrieve more of them")
@@ -103,29 +101,32 @@ class Customisation:
         state = self._state
         plan = batches(len(self._pairs), self._config, self._seed, epoch)[first:]
         placed = [[self._pairs[rows] for rows in step] for step in plan]
-        self._tower.module.train()
+        train_mode(self._tower.module)
         for inputs in self._tower.feed(placed, epoch):
             loss = float(self._stepper.backward(inputs, state.step))
             if not math.isfinite(loss):
-                self._diverged(epoch)
+                raise self._diverged(f"the loss is not finite in step {state.step + 1}", epoch)
             self._stepper.update(self._optimiser, schedule(state.step, self._steps, self._config.warmup))
             state.step += 1
             state.running += loss
             self._average()
             bar.advance()
             ends = state.step % self._per_epoch == 0
+            due = state.step % self._config.checkpoint_every == 0
+            if (ends or due) and not all(bool(value.isfinite().all()) for value in self._tower.trainable.values()):
+                raise self._diverged(f"the weights are not finite after step {state.step}", epoch)
             if ends:
                 state.losses.append(round(state.running / self._per_epoch, 6))
                 state.running = 0.0
                 self._evaluate(epoch)
-            if (ends and self._measured(epoch)) or state.step % self._config.checkpoint_every == 0:
+            if due or (ends and self._measured(epoch)):
                 self._save()
 
-    def _diverged(self, epoch: int) -> None:
+    def _diverged(self, what: str, epoch: int) -> DataError:
         kept = "the checkpoint before it stays" if self._path.is_file() else "nothing was kept"
-        raise DataError(
-            f"the loss is not finite in step {self._state.step + 1} (epoch {epoch + 1}); lower method.react.lr "
-            f"(now {self._config.lr:g}), lengthen warmup, or set precision=float32; {kept}"
+        return DataError(
+            f"{what} (epoch {epoch + 1}); lower method.react.lr (now {self._config.lr:g}), lengthen warmup, or set "
+            f"precision=float32; {kept}"
         )
 
     @torch.no_grad()
@@ -150,7 +151,7 @@ class Customisation:
         load_tensors(self._tower, kept)
         self._tower.module.eval()
         scores = self._measure(self._tower)
-        self._tower.module.train()
+        train_mode(self._tower.module)
         load_tensors(self._tower, now)
         state.measured.append({"epoch": epoch + 1, **{name: round(score, 2) for name, score in scores.items()}})
         best = -math.inf if state.best_at < 0 else self._value(_scores(state.measured[state.best_at]))
@@ -199,13 +200,6 @@ class Customisation:
             "logit_scale": round(float(self._tower.scale.detach().exp()), 3),
         }
         return Trained({name: value.detach().cpu().clone() for name, value in kept.items()}, facts)
-
-    def clean(self) -> None:
-        """Remove the checkpoint of a training whose result is stored."""
-        if rank() == 0:
-            with suppress(OSError):
-                self._path.unlink()
-                self._path.parent.rmdir()
 
 
 def _scores(measured: dict[str, float]) -> dict[str, float]:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from trireme.errors import UsageError
 from trireme.files import fingerprint
 from trireme.methods.react.captions import caption_variants, draw
-from trireme.methods.react.config import PAPER_LAYERS, ReactConfig
-from trireme.methods.react.towers import Inputs, select_trainable, unit
+from trireme.methods.react.config import ReactConfig
+from trireme.methods.react.towers import Inputs, gated_layers, select_trainable, unit
 from trireme.retrieval.dedup import picture_hashes
 from trireme.retrieval.encoders.gated import GATE, add_gated_blocks
 from trireme.retrieval.encoders.lite.encoder import TEXT_PREFIX, LiteEncoder
@@ -58,18 +58,15 @@ class LiteTower:
         store: EmbeddingStore,
         seed: int,
     ) -> None:
-        if config.grad_checkpointing:
-            raise UsageError("lite has two small layers; gradient checkpointing would only slow it down")
         self._encoder, self._config, self._store, self._seed = encoder, config, store, seed
         base = encoder.head
         head = LiteHead(base.shape, config.dropout, config.feature_dropout, config.token_dropout)
         head.load_state_dict(base.state_dict())
-        self.gated = 0
-        if config.variant == "gated_image":
-            self.gated = config.layers or min(PAPER_LAYERS, base.shape.layers)
+        self.gated = gated_layers(config, base.shape.layers)
+        if self.gated:
             add_gated_blocks(head, self.gated, seed)
         self._text_trains = config.variant in ("full", "locked_image")
-        text = encoder.trainable_text() if self._text_trains else None
+        text = _text_model(encoder, config.dropout) if self._text_trains else None
         self.module: nn.Module = _Module(head, text).to(encoder.device)
         named = dict(head.named_parameters())
         if text is not None:
@@ -133,6 +130,22 @@ class LiteTower:
             parts.append(module(inputs)[1].cpu())
         found: Floats = torch.cat(parts).numpy()
         return found
+
+
+def check_lite(encoder: LiteEncoder, config: ReactConfig) -> None:
+    """UsageError for options that lite does not have, and for more gated blocks than it has layers."""
+    if config.grad_checkpointing:
+        raise UsageError("lite has two small layers; gradient checkpointing would only slow it down")
+    gated_layers(config, encoder.head.shape.layers)
+
+
+def _text_model(encoder: LiteEncoder, dropout: float) -> nn.Module:
+    """A trainable copy in float32, whose own dropout is the one that the configuration states."""
+    model = encoder.trainable_text().float()
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = dropout
+    return model
 
 
 def _marked(name: str) -> str:

@@ -38,4 +38,4 @@ def gathered(rows: Tensor) -> Tensor:
         return torch.cat(parts)
     from torch.distributed.nn.functional import all_gather
 
-    return torch.cat(all_gather(rows.contiguous()))
+    return torch.cat(all_gather(rows.contiguous()))  # type: ignore[no-untyped-call]

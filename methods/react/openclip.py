@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from trireme.errors import DataError, UsageError
 from trireme.methods.react.captions import caption_variants, draw
-from trireme.methods.react.config import PAPER_LAYERS, ReactConfig
-from trireme.methods.react.towers import Inputs, select_trainable, unit
+from trireme.methods.react.config import ReactConfig
+from trireme.methods.react.towers import Inputs, gated_layers, select_trainable, unit
 from trireme.retrieval.encoders.base import load_image
 from trireme.retrieval.encoders.gated import GATE, add_gated_blocks, image_blocks
 from trireme.retrieval.encoders.openclip import OpenClipEncoder
@@ -65,6 +65,24 @@ class _Pictures(Dataset[Tensor]):
         return pixels
 
 
+def check_openclip(encoder: OpenClipEncoder, config: ReactConfig) -> None:
+    """UsageError for options that open_clip models do not have, and for more gated blocks than there are layers."""
+    if config.dropout or config.feature_dropout or config.token_dropout:
+        raise UsageError("dropout, feature_dropout and token_dropout are options of lite; set them to 0")
+    if config.variant == "gated_image":
+        gated_layers(config, _layers(encoder))
+
+
+def _layers(encoder: OpenClipEncoder) -> int:
+    """Transformer layers of the image tower: of open_clip's own ViT without loading its weights."""
+    vision = encoder.source.architecture["vision_cfg"]
+    stated = vision.get("layers")
+    if isinstance(stated, int) and not vision.get("timm_model_name"):
+        return stated
+    model: Any = encoder.model
+    return len(image_blocks(model.visual))
+
+
 class OpenClipTower:
     """See `trireme.methods.react.towers.Tower`."""
 
@@ -77,13 +95,10 @@ class OpenClipTower:
         store: EmbeddingStore,
         seed: int,
     ) -> None:
-        if config.dropout or config.feature_dropout or config.token_dropout:
-            raise UsageError("dropout, feature_dropout and token_dropout are options of lite; set them to 0")
         self._encoder, self._config, self._store, self._seed = encoder, config, store, seed
         model: Any = copy.deepcopy(encoder.model).float()
-        self.gated = 0
-        if config.variant == "gated_image":
-            self.gated = config.layers or min(PAPER_LAYERS, len(image_blocks(model.visual)))
+        self.gated = gated_layers(config, _layers(encoder)) if config.variant == "gated_image" else 0
+        if self.gated:
             add_gated_blocks(model.visual, self.gated, seed)
         if config.grad_checkpointing:
             model.set_grad_checkpointing()
@@ -136,7 +151,7 @@ class OpenClipTower:
         workers = self._store.workers if self._encoder.device.type == "cuda" else 0
         loader = DataLoader(
             self._pictures,
-            batch_sampler=[[(epoch, int(row)) for row in rows] for rows in flat],  # type: ignore[arg-type]
+            batch_sampler=[[(epoch, int(row)) for row in rows] for rows in flat],
             num_workers=workers,
             pin_memory=self._encoder.device.type == "cuda",
         )

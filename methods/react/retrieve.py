@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from trireme.methods.classes import ensemble, prompt_embeddings
 from trireme.methods.react.config import SEARCHES, ReactConfig
 from trireme.methods.recall import Recall
 from trireme.progress import say
-from trireme.retrieval.memory import Memory
+from trireme.retrieval.memory import Memory, Side
 from trireme.types import Floats, Ints
 
 _NAMED = 5
@@ -75,7 +75,7 @@ def retrieve(context: Context, config: ReactConfig) -> RetrievedSet:
 
 def _searched(context: Context, memory: Memory, config: ReactConfig) -> RetrievedSet:
     queries = _queries(context, config)
-    side = SEARCHES[config.search][1]
+    side = cast(Side, SEARCHES[config.search][1])
     hits = memory.search(queries.embeddings, side, config.k, encoder=context.encoder.fingerprint)
     recall = Recall()
     recall.add(memory.recall(queries.embeddings, side, config.k), len(queries.texts))
@@ -148,11 +148,12 @@ def _check_empty(context: Context, config: ReactConfig, empty: Ints) -> None:
         return
     named = ", ".join(context.class_names[c] for c in empty[:_NAMED]) + (" ..." if len(empty) > _NAMED else "")
     what = f"{len(empty)} of {len(context.class_ids)} classes retrieved no pair: {named}"
-    if config.allow_empty and len(empty) < len(context.class_ids):
+    some = len(empty) < len(context.class_ids)
+    if config.allow_empty and some:
         say(f"warning: {what}")
         return
     hint = "; ask with query_pairs that hold them" if config.search == "i2i" else "; lower min_similarity"
-    raise DataError(f"{what}{hint}, or go on without them: method.react.allow_empty=true")
+    raise DataError(what + hint + (", or go on without them: method.react.allow_empty=true" if some else ""))
 
 
 def _random(memory: Memory, count: int, seed: int) -> RetrievedSet:

@@ -28,7 +28,9 @@ def batches(pairs: int, config: ReactConfig, seed: int, epoch: int) -> list[list
     """
     order = np.random.default_rng([seed, epoch]).permutation(pairs).astype(np.int64)
     size = batch_size(pairs, config)
-    plan = []
+    plan: list[list[Ints]] = []
+    if not size:
+        return plan
     for start in range(0, pairs - size + 1, size):
         own = order[start : start + size].reshape(config.accumulation, processes(), -1)[:, rank()]
         plan.append(list(own))
@@ -73,7 +75,7 @@ class Stepper:
     def __init__(self, tower: Tower, config: ReactConfig, device: torch.device, precision: str, seed: int) -> None:
         self._tower, self._config, self._device, self._seed = tower, config, device, seed
         self._dtype = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")  # type: ignore[attr-defined]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self.module: Any = tower.module
         if processes() > 1:
             ids = [torch.cuda.current_device()] if device.type == "cuda" else None

@@ -12,14 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from trireme.errors import UsageError
-from trireme.methods.react.config import ReactConfig
+from trireme.methods.react.config import PAPER_LAYERS, ReactConfig
 from trireme.retrieval.encoders.base import Encoder
+from trireme.retrieval.encoders.gated import check_last
 from trireme.retrieval.encoders.lite import LiteEncoder
 from trireme.retrieval.encoders.openclip import OpenClipEncoder
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Floats, ImageRef, Ints
 
 Inputs = Mapping[str, Tensor]
+_UNUSED = ("text_decoder.", "text.pooler.")
+"""Parts of text towers that no embedding comes from: CoCa's decoder, the pooler of lite's text model."""
 
 
 class Tower(Protocol):
@@ -55,6 +58,36 @@ class Tower(Protocol):
         ...
 
 
+def check_encoder(encoder: Encoder, config: ReactConfig) -> None:
+    """Refuse what cannot be customised as the configuration says, before anything is retrieved or encoded for it.
+
+    Raises:
+        UsageError: another backend, an encoder that is customised already, an option that the encoder does not have, or
+            an image tower with too few layers for the gated blocks.
+    """
+    if not isinstance(encoder, LiteEncoder | OpenClipEncoder):
+        raise UsageError(f"react customises open_clip and lite encoders, not {encoder.name}")
+    if encoder.config.react:
+        raise UsageError(f"{encoder.name} is customised already; customise its base encoder")
+    if isinstance(encoder, LiteEncoder):
+        from trireme.methods.react.lite import check_lite
+
+        check_lite(encoder, config)
+    else:
+        from trireme.methods.react.openclip import check_openclip
+
+        check_openclip(encoder, config)
+
+
+def gated_layers(config: ReactConfig, layers: int) -> int:
+    """How many of the image tower's layers get a gated block. UsageError where it has fewer than are asked for."""
+    if config.variant != "gated_image":
+        return 0
+    last = config.layers or min(PAPER_LAYERS, layers)
+    check_last(last, layers)
+    return last
+
+
 def make_tower(
     encoder: Encoder,
     config: ReactConfig,
@@ -63,20 +96,15 @@ def make_tower(
     store: EmbeddingStore,
     seed: int,
 ) -> Tower:
-    """The trainable copy of an encoder for the n pairs of a training.
-
-    Raises:
-        UsageError: the encoder cannot be customised, or has too few image layers for the gated blocks.
-    """
+    """The trainable copy of an encoder for the n pairs of a training; UsageError as `check_encoder`."""
+    check_encoder(encoder, config)
     if isinstance(encoder, LiteEncoder):
         from trireme.methods.react.lite import LiteTower
 
         return LiteTower(encoder, config, refs, captions, store, seed)
-    if isinstance(encoder, OpenClipEncoder):
-        from trireme.methods.react.openclip import OpenClipTower
+    from trireme.methods.react.openclip import OpenClipTower
 
-        return OpenClipTower(encoder, config, refs, captions, store, seed)
-    raise UsageError(f"react customises open_clip and lite encoders, not {encoder.name}")
+    return OpenClipTower(cast(OpenClipEncoder, encoder), config, refs, captions, store, seed)
 
 
 def select_trainable(
@@ -94,14 +122,23 @@ def select_trainable(
         ours = {
             "gated_image": gate in name,
             "locked_text": name.startswith(image),
-            "locked_image": not name.startswith(image) and name != "logit_bias",
-            "full": name != "logit_bias",
+            "locked_image": not name.startswith(image),
+            "full": True,
         }[variant]
-        trains = ours or name == "logit_scale"
+        idle = name == "logit_bias" or name.startswith(_UNUSED)
+        trains = (ours and not idle) or name == "logit_scale"
         parameter.requires_grad_(trains)
         if trains:
             chosen[name] = parameter
     return chosen
+
+
+def train_mode(module: nn.Module) -> None:
+    """Training mode, but batch norms keep the statistics of the base weights: those are no parameters to customise."""
+    module.train()
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()
 
 
 def tensors_of(tower: Tower) -> dict[str, Tensor]:
@@ -118,4 +155,4 @@ def load_tensors(tower: Tower, tensors: Mapping[str, Tensor]) -> None:
 
 def unit(rows: Tensor) -> Tensor:
     """Rows of length 1, float32."""
-    return cast(Tensor, nn.functional.normalize(rows.float(), dim=-1))
+    return nn.functional.normalize(rows.float(), dim=-1)

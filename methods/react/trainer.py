@@ -16,12 +16,13 @@ from trireme.methods.classes import ensemble, prompt_embeddings, rank, similarit
 from trireme.methods.react.artifacts import Artifact, customised
 from trireme.methods.react.config import ReactConfig, training_options
 from trireme.methods.react.customise import Customisation, interpolated, shares_tried
+from trireme.methods.react.distributed import check_split
 from trireme.methods.react.retrieve import RetrievedSet, retrieve
-from trireme.methods.react.towers import Tower, load_tensors, make_tower, tensors_of
+from trireme.methods.react.towers import Tower, check_encoder, load_tensors, make_tower, tensors_of
 from trireme.methods.selection import Scored, Setting, grid_settings, select, subset_scores
 from trireme.retrieval.encoders.base import resolve_device
 from trireme.retrieval.encoders.customised import Customised
-from trireme.types import Floats
+from trireme.types import Floats, Role
 
 
 class Judge:
@@ -65,10 +66,14 @@ class Trainer:
         """The artifact that validation prefers, and facts for the run record.
 
         Raises:
-            UsageError, DataError: see `retrieve` and `Customisation`.
+            UsageError, DataError: see `check_encoder`, `retrieve` and `Customisation`.
         """
         recipes = list(grid_settings(self._config.train_grid)) if self._judge is not None else [{}]
-        artifacts = [self._artifact(self._changed(recipe)) for recipe in recipes]
+        configs = [self._changed(recipe) for recipe in recipes]
+        for config in configs:  # all of them before the first is trained
+            check_encoder(self._context.encoder, config)
+            check_split(config.batch, config.accumulation)
+        artifacts = [self._artifact(config) for config in configs]
         if self._judge is None or len(artifacts) == 1:
             return artifacts[0], {}
         scores = [artifact.record["validation"] for artifact in artifacts]
@@ -102,9 +107,12 @@ class Trainer:
 
         return customised(context.artifacts / "react", key, retrieved, self._device, train)
 
-    def _validation_key(self) -> list[str] | None:
+    def _validation_key(self) -> list[Any] | None:
+        """Classes, prompts and labels of the benchmark decide a choice as well as its readable pictures do."""
         found = self._context.validation
-        return None if self._judge is None or found is None else [sample.id for sample in found.samples]
+        if self._judge is None or found is None:
+            return None
+        return [found.benchmark.fingerprint(Role.VALIDATION), [sample.id for sample in found.samples]]
 
     def _customise(self, config: ReactConfig, retrieved: RetrievedSet, folder: Path) -> Customised:
         context, seed = self._context, self._context.seed + config.seed_offset

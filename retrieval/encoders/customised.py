@@ -17,13 +17,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trireme.errors import DataError, UsageError, unknown_name
 from trireme.files import atomic_file, fingerprint
 from trireme.retrieval.encoders.gated import GATE, add_gated_blocks, image_blocks, image_tower
-from trireme.retrieval.encoders.weights import differences, same_tensor
+from trireme.retrieval.encoders.weights import differences, same_tensor, write_tensors
 
 __all__ = [
     "TEXT_PREFIX",
@@ -94,6 +93,7 @@ def write_customised(path: Path, customised: Customised) -> None:
 
     Raises:
         DataError: a tensor holds NaN or infinity: the training diverged.
+        TriremeError: the disk is full; a file that was there before stays.
         ValueError, TypeError: the record is not JSON.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in customised.tensors.items()}
@@ -112,7 +112,7 @@ def write_customised(path: Path, customised: Customised) -> None:
     # One key: safetensors writes several in an order of its own, and the bytes would differ from time to time.
     text = json.dumps(about, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     with atomic_file(path) as part:
-        save_file(tensors, part, metadata={_KEY: text})
+        write_tensors(part, tensors, {_KEY: text})
 
 
 def read_customised(path: Path) -> Customised:

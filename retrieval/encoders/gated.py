@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from trireme.errors import UsageError
 
-__all__ = ["GATE", "GatedBlock", "add_gated_blocks", "image_blocks", "image_tower"]
+__all__ = ["GATE", "GatedBlock", "add_gated_blocks", "check_last", "image_blocks", "image_tower"]
 
 GATE = "gated_attn_block"
 """The name under which a layer holds its gated block; part of the official checkpoints' keys."""
@@ -171,8 +171,7 @@ def add_gated_blocks(tower: nn.Module, last: int, seed: int) -> list[GatedBlock]
         UsageError: `last` below 1 or above the number of layers, the tower has gated blocks, or no transformer layers.
     """
     layers = image_blocks(tower)
-    if not 1 <= last <= len(layers):
-        raise UsageError(f"gated blocks go before 1 to {len(layers)} layers, this image tower has no more; not {last}")
+    check_last(last, len(layers))
     if any(hasattr(layer, GATE) for layer in layers):
         raise UsageError("the image tower has gated blocks already; start from a model without them")
     chosen = layers[-last:]
@@ -183,6 +182,12 @@ def add_gated_blocks(tower: nn.Module, last: int, seed: int) -> list[GatedBlock]
         layer.add_module(GATE, block)
         layer.register_forward_pre_hook(_run_gate, with_kwargs=True)
     return blocks
+
+
+def check_last(last: int, layers: int) -> None:
+    """UsageError where an image tower of so many layers cannot take gated blocks before the `last` of them."""
+    if not 1 <= last <= layers:
+        raise UsageError(f"gated blocks go before 1 to {layers} layers, this image tower has no more; not {last}")
 
 
 def _run_gate(layer: nn.Module, args: _Args, kwargs: dict[str, Any]) -> tuple[_Args, dict[str, Any]]:

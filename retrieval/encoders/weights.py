@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import zipfile
@@ -11,12 +12,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trireme.errors import DataError
 
-__all__ = ["differences", "read_state", "same_tensor"]
+__all__ = ["differences", "read_state", "same_tensor", "write_tensors"]
 
 _SHOWN = 3
 
@@ -49,6 +50,21 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"{path} holds no state dict: tensors by name, bare or under 'state_dict'")
     return {str(name): value for name, value in state.items()}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a .safetensors file.
+
+    Raises:
+        OSError: the disk is full, or the like; safetensors itself tells the system's reason in a text only.
+    """
+    try:
+        save_file(dict(tensors), path, metadata=dict(metadata))
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
 
 
 def differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

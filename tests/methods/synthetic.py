@@ -105,7 +105,7 @@ class VectorBenchmark:
         return self.held
 
     def fingerprint(self, role: Role = Role.TEST) -> str:
-        return fingerprint([self.name, [(s.id, s.label) for s in self.held]])
+        return fingerprint([self.name, self.class_names, self.templates, [(s.id, s.label) for s in self.held]])
 
     def score(self, ranked: Ints, labels: Ints) -> dict[str, Floats]:
         return {"top1": (ranked[:, 0] == labels).astype(np.float32)}
