@@ -25,6 +25,7 @@ quickstart: setup
 	$(BIN)/trireme data prepare world
 	$(BIN)/trireme run suite=world out=$(OUT)
 	$(BIN)/trireme run suite=world/ablations out=$(OUT)
+	$(BIN)/trireme run suite=world/react out=$(OUT)
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.csv
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.md
 

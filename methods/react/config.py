@@ -136,7 +136,8 @@ def check(config: ReactConfig) -> None:
 
 def training_options(config: ReactConfig) -> dict[str, Any]:
     """The options that decide the trained weights, for the key of a training."""
-    return {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _WITHOUT_EFFECT}
+    unused = {*_WITHOUT_EFFECT, *(() if config.variant == "gated_image" else ("layers", "gate_lr"))}
+    return {f.name: getattr(config, f.name) for f in fields(config) if f.name not in unused}
 
 
 def _numbers(config: ReactConfig) -> Iterator[tuple[str, float]]:

@@ -68,7 +68,9 @@ class React:
         encoder = customised_encoder(context.encoder, artifact.encoder)
         before = context.store
         store = EmbeddingStore(encoder, before.folder.parent, before.batch_size, before.workers)
-        classes = ensemble(prompt_embeddings(store, context.class_names, context.templates))
+        text_locked = artifact.record["variant"] in ("gated_image", "locked_text")
+        texts = before if text_locked else store  # a locked text tower's embeddings are in the cache already
+        classes = ensemble(prompt_embeddings(texts, context.class_names, context.templates))
         record = {name: value for name, value in artifact.record.items() if name not in ("format", "key")}
         facts = {
             **record,
