@@ -62,7 +62,7 @@ def customised_file(bench: Workbench, name: str, target: str, given: Mapping[str
     memory = wanted.memory or default_memory(wanted.benchmark)
     run = plan_run(bench, component, cls, wanted.benchmark, wanted.base, memory, wanted.seed, Role.TEST)
     method = cls(component.config)
-    if run is None or not hasattr(method, "encoder_file"):
+    if run is None or not hasattr(cls, "encoder_file"):
         raise UsageError(f"encoder {name}: method '{wanted.method}' customises no encoder")
     say(f"encoder {name}: {component.label} on {wanted.benchmark}, {wanted.base}, memory {memory}")
     method.fit(make_context(run, bench, bench.benchmark(wanted.benchmark), Phases()))

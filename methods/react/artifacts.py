@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
@@ -78,7 +79,8 @@ def _whole(folder: Path) -> bool:
         return False
     try:
         read_customised(_open(folder).encoder)
-    except DataError as error:
+        pq.read_metadata(folder / RETRIEVED)
+    except (DataError, OSError, pa.ArrowException) as error:
         say(f"the customised encoder in {folder} is damaged ({error}); training it again")
         shutil.rmtree(folder)
         return False
@@ -90,7 +92,7 @@ def _open(folder: Path) -> Artifact:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / RECORD} cannot be read ({error})") from error
-    if "variant" not in record:
+    if not isinstance(record, dict) or "variant" not in record:
         raise DataError(f"{folder / RECORD} does not say what was trained")
     # tables show the file's name: it tells trainings apart
     return Artifact(folder.name, folder / f"{record['variant']}-{folder.name[:6]}.safetensors", record)

@@ -118,14 +118,21 @@ def same_tensors(one: Path | dict[str, Tensor], other: Path | dict[str, Tensor])
 
 
 def apart(
-    clip_folder: Path, folder: Path, *options: dict[str, Any], processes: int = 1, pause: float = 0.0
+    clip_folder: Path, context: Context, *options: dict[str, Any], processes: int = 1, pause: float = 0.0
 ) -> subprocess.Popen[str]:
-    """`customise` with each of the options in a process of its own, or in several under torchrun; see `main`."""
+    """`customise` with each of the options in a process of its own, or in several under torchrun; see `main`.
+
+    Args:
+        context: of `disc_context`; the other process makes its own from the same files.
+        pause: seconds of extra work a step, so that there is time to kill it.
+    """
+    assert context.memory is not None
+    folder = context.memory.folder.parent.parent
     launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m"]
     return subprocess.Popen(
         [
             *(sys.executable, "-m", *(launcher if processes > 1 else []), "tests.methods.customising"),
-            *(str(clip_folder), str(folder), json.dumps(options), str(pause)),
+            *(str(clip_folder), str(folder), context.artifacts.name, json.dumps(options), str(pause)),
         ],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -135,8 +142,8 @@ def apart(
     )
 
 
-def main(clip_folder: str, folder: str, options: str, pause: str) -> None:
-    """What `apart` runs. `pause`: seconds of extra work a step, so that there is time to kill it."""
+def main(clip_folder: str, folder: str, artifacts: str, options: str, pause: str) -> None:
+    """What `apart` runs."""
     torch.set_num_threads(1)
     step = Stepper.update
 
@@ -146,8 +153,10 @@ def main(clip_folder: str, folder: str, options: str, pause: str) -> None:
 
     Stepper.update = slow  # type: ignore[method-assign]
     with process_group():
+        context = disc_context(Path(clip_folder), Path(folder))
+        context.artifacts = Path(folder) / artifacts
         for chosen in json.loads(options):
-            customise(disc_context(Path(clip_folder), Path(folder)), **chosen)
+            customise(context, **chosen)
 
 
 if __name__ == "__main__":
