@@ -150,6 +150,8 @@ def _numbers(config: ReactConfig) -> Iterator[tuple[str, float]]:
             for value in values:
                 if not isinstance(value, int | float):
                     raise UsageError(f"react needs numbers in the grid of {name}, not '{value}'")
+                if isinstance(getattr(config, name), int) and not float(value).is_integer():
+                    raise UsageError(f"react needs a whole number for {name}, not {value:g}")
                 yield name, value
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trireme.errors import UsageError
 from trireme.methods.base import Context, require_fitted, require_memory
 from trireme.methods.classes import ensemble, prompt_embeddings, rank, similarity
 from trireme.methods.react.artifacts import Artifact
@@ -61,8 +60,6 @@ class React:
             DataError: a class retrieved nothing, captions are missing, or the training diverged.
         """
         memory = require_memory(context, "react")
-        if getattr(context.encoder.config, "react", ""):  # type: ignore[attr-defined]
-            raise UsageError(f"{context.encoder.name} is customised already; customise its base encoder")
         given = context if self.uses_validation else replace(context, validation=None)
         artifact, chosen = Trainer(given, self.config).run()
         encoder = customised_encoder(context.encoder, artifact.encoder)

@@ -18,6 +18,7 @@ from trireme.methods.react.config import ReactConfig, training_options
 from trireme.methods.react.customise import Customisation, interpolated, shares_tried
 from trireme.methods.react.distributed import check_split
 from trireme.methods.react.retrieve import RetrievedSet, retrieve
+from trireme.methods.react.steps import batch_size
 from trireme.methods.react.towers import Tower, check_encoder, load_tensors, make_tower, tensors_of
 from trireme.methods.selection import Scored, Setting, grid_settings, select, subset_scores
 from trireme.retrieval.encoders.base import resolve_device
@@ -93,6 +94,7 @@ class Trainer:
         key = {
             "method": "react",
             "options": training_options(config),
+            "batch": batch_size(len(retrieved.rows), config),
             "interpolation": list(shares_tried(config)),
             "may_lose": config.may_lose,
             "encoder": context.encoder.fingerprint,
