@@ -245,12 +245,15 @@ def train_reco(
     epilog=_examples(
         "trireme train react",
         "trireme train react method=react-locked-text benchmark=world/food --out food.safetensors",
-        "torchrun --nproc_per_node 8 -m trireme train react encoder=open_clip encoder.model=ViT-B-32 ...",
+        "torchrun --nproc_per_node 8 -m trireme train react method=react-paper encoder=open_clip ...",
     ),
 )
 def train_react(
     arguments: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Also copy the customised encoder to this file.")] = None,
+    official: Annotated[
+        Path | None, typer.Option(help="Also write the whole model with the key names of the released checkpoints.")
+    ] = None,
 ) -> None:
     """Customise an encoder on the pairs that a benchmark's class names retrieve.
 
@@ -259,7 +262,7 @@ def train_react(
     """
     from trireme.commands.train import react as command
 
-    _finish(command(arguments or [], out))
+    _finish(command(arguments or [], out, official))
 
 
 def _finish(code: int) -> None:

@@ -83,6 +83,11 @@ class React:
         """The customised encoder, for `encoder.react=`."""
         return require_fitted(self._state, "react").artifact.encoder
 
+    @property
+    def encoder(self) -> Encoder:
+        """The customised encoder."""
+        return require_fitted(self._state, "react").store.encoder
+
     def predict(self, samples: Sequence[Sample]) -> Predictions:
         """Scores are cosines in [-1, 1]."""
         state = require_fitted(self._state, "react")

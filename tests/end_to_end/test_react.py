@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from tests.end_to_end.conftest import Place
 from trireme.registry import open_benchmark, open_pairs
@@ -142,3 +143,26 @@ def test_what_cannot_work_is_told_in_one_line(trained: Place, changes: list[str]
     done = trained.trireme("train", "react", *FEW, *changes, code=code)
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_open_clip_model_by_the_official_recipe(place: Place, model: Path, pictures: Path) -> None:
+    """Gated blocks by `react-paper` on pictures drawn here; the export holds every name of the released checkpoints'
+    gated block, and 12 w^2 + 13 w + 2 parameters of it a layer (w = 64)."""
+    arguments = (
+        "method=react-paper",
+        f"benchmark=folder:{pictures / 'test'}",
+        f"memory=folder:{pictures / 'train'}",
+        "encoder=open_clip",
+        f"encoder.model=local-dir:{model}",
+    )
+    few = ("method.react-paper.epochs=2", "method.react-paper.batch=16")
+    place.trireme("train", "react", *arguments, *few, "--out", "mine.safetensors", "--official", "official.pt")
+    state = torch.load(place.folder / "official.pt", weights_only=True)["state_dict"]
+    gated = {name: value for name, value in state.items() if "gated_attn_block" in name}
+    assert {name.rsplit("gated_attn_block.")[1] for name in gated} >= {"alpha_attn", "attn.in_proj_weight"}
+    assert sum(value.numel() for value in gated.values()) == 12 * 64**2 + 13 * 64 + 2
+    place.trireme("run", "method=zero_shot", *arguments[1:], f"encoder.react={place.folder / 'mine.safetensors'}")
+    assert place.records()["zero_shot"]["encoder"]["customised"]["variant"] == "gated_image"  # type: ignore[index]
+    official = ("encoder=lite", "--official", "no.pt")
+    refused = place.trireme("train", "react", *arguments[1:3], *official, code=2)
+    assert "drop --official" in refused.stderr, "before anything is trained"

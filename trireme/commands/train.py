@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trireme.config import Named
+from trireme.config import Named, find
 from trireme.errors import UsageError
 from trireme.files import atomic_file
 from trireme.progress import say
 from trireme.registry import open_benchmark, open_pairs
-from trireme.request import parse
+from trireme.request import Request, parse
 
 
 def lite(arguments: Sequence[str], out: Path) -> int:
@@ -41,10 +41,17 @@ def reco(arguments: Sequence[str]) -> int:
     return 0
 
 
-def react(arguments: Sequence[str], out: Path | None) -> int:
-    """Customise an encoder and print where it is; `out` gets a copy. Under `torchrun`, all processes train together."""
+def react(arguments: Sequence[str], out: Path | None, official: Path | None) -> int:
+    """Customise an encoder and print where it is. Under `torchrun`, all processes train together.
+
+    Args:
+        out: gets a copy.
+        official: gets the whole model with the key names of the released checkpoints; open_clip encoders only.
+    """
     from trireme.methods.react.distributed import process_group, rank
 
+    if official is not None:
+        _check_official(arguments)
     with process_group():
         for method in _fitted("react", arguments):
             if rank() != 0:
@@ -54,19 +61,38 @@ def react(arguments: Sequence[str], out: Path | None) -> int:
                 with atomic_file(out) as part:
                     shutil.copyfile(file, part)
                 file = out
+            if official is not None:
+                _export(method.encoder, official)
             say(f"customised encoder: {file} (use it with encoder.react={file})")
     return 0
 
 
+def _check_official(arguments: Sequence[str]) -> None:
+    """Refuse before anything is trained."""
+    for name in _request("react", arguments).encoders:
+        if find("encoder", name).target != "open_clip":
+            raise UsageError(f"official key names are those of open_clip models, {name} is none; drop --official")
+
+
+def _export(encoder: Any, path: Path) -> None:
+    from trireme.retrieval.encoders.official import export_official
+
+    export_official(encoder.model, path)
+    say(f"wrote {path} with the official key names")
+
+
 def _fitted(method: str, arguments: Sequence[str]) -> Iterator[Any]:
     """Fit what the arguments ask for, by default `method` on the whole world; print each one's facts."""
-    given = {argument.partition("=")[0] for argument in arguments}
-    defaults = {"method": method, "benchmark": "world/all"}
-    request = parse([*(f"{key}={value}" for key, value in defaults.items() if key not in given), *arguments])
     from trireme.runner import fit_plan
 
-    for run, fitted in fit_plan(request):
+    for run, fitted in fit_plan(_request(method, arguments)):
         if int(os.environ.get("RANK", "0")) == 0:
             say(f"{run}:")
             print(json.dumps(fitted.facts(), indent=2, ensure_ascii=False, default=str))
         yield fitted
+
+
+def _request(method: str, arguments: Sequence[str]) -> Request:
+    given = {argument.partition("=")[0] for argument in arguments}
+    defaults = {"method": method, "benchmark": "world/all"}
+    return parse([*(f"{key}={value}" for key, value in defaults.items() if key not in given), *arguments])
