@@ -76,7 +76,7 @@ class LiteTower:
         chosen = select_trainable(marked, config.variant, "image.", GATE)
         self.trainable = {name.removeprefix("image."): value for name, value in chosen.items()}
         self.scale = head.logit_scale
-        self._variants = caption_variants(captions, seed)
+        self._variants = caption_variants(captions, seed) if config.caption_parts else [[text] for text in captions]
         self._texts = None if self._text_trains else self._frozen_texts()
         self._tokens = _token_views(load_trunk(), refs, config.views if config.augment == "recipe" else 1, seed)
         self.facts: dict[str, Any] = {"views": len(self._tokens)}

@@ -106,10 +106,11 @@ class OpenClipTower:
         self.module: nn.Module = _Module(model, self._text_trains)
         self.trainable = select_trainable(dict(model.named_parameters()), config.variant, "visual.", GATE)
         self.scale = model.logit_scale
-        self._variants = caption_variants(captions, seed)
+        self._variants = caption_variants(captions, seed) if config.caption_parts else [[text] for text in captions]
         flat = [text for variants in self._variants for text in variants]
         self._texts = self._frozen_texts(flat)
         self._pictures = _Pictures(refs, self._transform(), seed)
+        self._workers = store.workers if encoder.device.type == "cuda" else 0
         self.facts: dict[str, Any] = {"augment": config.augment}
 
     def _frozen_texts(self, flat: Sequence[str]) -> Tensor:
@@ -148,16 +149,15 @@ class OpenClipTower:
         """Pictures are read ahead by worker processes, one forward pass a batch."""
         texts = draw(len(self._variants), self._config.caption_parts, np.random.default_rng([self._seed, epoch]))
         flat = [rows for step in plan for rows in step]
-        workers = self._store.workers if self._encoder.device.type == "cuda" else 0
         loader = DataLoader(
             self._pictures,
             batch_sampler=[[(epoch, int(row)) for row in rows] for rows in flat],
-            num_workers=workers,
+            num_workers=self._workers,
             pin_memory=self._encoder.device.type == "cuda",
         )
         passes = iter(loader)
         for step in plan:
-            yield [self._inputs(next(passes), torch.from_numpy(rows), texts[rows]) for rows in step]
+            yield [self._inputs(_next(passes), torch.from_numpy(rows), texts[rows]) for rows in step]
 
     def _inputs(self, pixels: Tensor, rows: Tensor, texts: Ints) -> Inputs:
         device = self._encoder.device
@@ -190,3 +190,12 @@ class OpenClipTower:
         ]
         found: Floats = torch.cat(parts).numpy()
         return found
+
+
+def _next(batches: Iterator[Tensor]) -> Tensor:
+    """The next batch. A worker process wraps its error in a traceback; the reason is the last line of it."""
+    try:
+        return next(batches)
+    except DataError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DataError(reason.removeprefix(f"{DataError.__module__}.{DataError.__qualname__}: ")) from error
