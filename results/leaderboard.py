@@ -210,7 +210,7 @@ def _rows(record: RunRecord, scores: Sequence[Mapping[str, Any]]) -> list[dict[s
         "seeds": str(data["seed"]),
         "supervision_training": method["supervision"]["training"],
         "supervision_inference": method["supervision"]["inference"],
-        "chosen_on": "validation" if data["validation"] else None,
+        "chosen_on": "validation" if data["validation"] else (data["encoder"].get("customised") or {}).get("chosen_on"),
         "trained_parameters": parameters if isinstance(parameters, int) else None,
         "images_per_second": data["images_per_second"],
         "seconds": sum(value for value in data["seconds"].values() if isinstance(value, int | float)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,11 @@ from trireme.types import ImageRef
 NEARLY_EQUAL = 0.999
 """Cosine from which two embeddings are taken for those of one picture, saved twice."""
 
+LISTED = 500_000
+"""Pictures that a trained part lists at most: 4 MB of text."""
+
 _BLOCK = 4096
+_BYTES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,24 @@ class NearEqual:
 
     compared: int
     paths: list[str]
+
+
+def trained_on(refs: Sequence[ImageRef]) -> dict[str, Any]:
+    """What a trained part says of its pictures, so that nobody tests on them: the first bytes of their SHA-256.
+
+    Above `LISTED` pictures they are only counted.
+    """
+    digests = sorted({digest[: 2 * _BYTES] for digest in picture_hashes(refs)} - {""})
+    listed = base64.b64encode(bytes.fromhex("".join(digests))).decode() if len(digests) <= LISTED else None
+    return {"count": len(digests), "sha256_starts": listed}
+
+
+def among(told: Mapping[str, Any], refs: Sequence[ImageRef]) -> list[ImageRef]:
+    """The pictures of `refs` that `trained_on` told."""
+    content = base64.b64decode(told.get("sha256_starts") or "")
+    starts = {content[at : at + _BYTES].hex() for at in range(0, len(content), _BYTES)}
+    hashes = picture_hashes(refs) if starts else []
+    return [ref for ref, digest in zip(refs, hashes, strict=False) if digest[: 2 * _BYTES] in starts]
 
 
 def same_pictures(memory: Memory, refs: Sequence[ImageRef]) -> list[str]:

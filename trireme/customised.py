@@ -11,7 +11,7 @@ The method is fitted once (its artifact is found again by later commands), and t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,9 @@ def customised_file(bench: Workbench, name: str, target: str, given: Mapping[str
         if key not in given:
             raise UsageError(f"encoder {name}: `customise:` needs a line `{key}: NAME`")
     wanted = Customise(**{"base": target, **given})
-    component, cls = compose.method(wanted.method, bench.request.overrides.get(("method", wanted.method), {}))
+    # from files alone: settings on the command line are for the runs, and must not make another encoder
+    bench = Workbench(replace(bench.request, overrides={}))
+    component, cls = compose.method(wanted.method, {})
     memory = wanted.memory or default_memory(wanted.benchmark)
     run = plan_run(bench, component, cls, wanted.benchmark, wanted.base, memory, wanted.seed, Role.TEST)
     method = cls(component.config)

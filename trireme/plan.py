@@ -127,6 +127,9 @@ def plan_run(
         return None
     method = cls(component.config)
     part = bench.encoder(encoder)
+    bench.check_customised(encoder, benchmark)
+    if hasattr(method, "check"):
+        method.check(part.encoder)
     if not method.needs_memory:
         memory = None
     elif memory is None:
@@ -160,9 +163,10 @@ def effective(component: compose.Component) -> Mapping[str, Any]:
 
 
 def check_training_sets(resolved: Mapping[str, Any]) -> None:
-    """UsageError for a name in `train_on` that is no pair set, with the nearest one."""
-    for name in resolved.get("train_on") or ():
-        PAIR_SETS.target(name)
+    """UsageError for a name in `train_on` or `query_pairs` that is no pair set, with the nearest one."""
+    for option in ("train_on", "query_pairs"):
+        for name in resolved.get(option) or ():
+            PAIR_SETS.target(name)
 
 
 def training_sets(resolved: Mapping[str, Any]) -> tuple[str, ...]:

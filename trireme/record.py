@@ -51,8 +51,9 @@ def assemble(
             "version": getattr(run.method_class, "version", 1),
             "config": dict(effective(run.method)),
             "supervision": {
-                # who customised the encoder was told captions, whatever the method on top of it was told
-                "training": "captions" if customised and supervision.training == "none" else supervision.training,
+                "training": _strongest(
+                    supervision.training, customised.get("told", "captions") if customised else "none"
+                ),
                 "inference": supervision.inference,
             },
             "facts": method.facts(),
@@ -70,6 +71,7 @@ def assemble(
             "name": context.encoder.name,
             "fingerprint": context.encoder.fingerprint,
             "config": bench.encoder(run.encoder).component.resolved(),
+            "customise": dict(bench.encoder(run.encoder).component.customise),
             "customised": customised,
         },
         "memory": _memory(run, bench, context, predictions),
@@ -92,6 +94,11 @@ def assemble(
     }
 
 
+def _strongest(*told: str) -> str:
+    """What training was told in all: whoever customised the encoder was told something too."""
+    return max(told, key=("none", "captions", "labels").index)
+
+
 def _customised(context: Context) -> dict[str, Any] | None:
     """How the encoder was customised, as its file says; None for a base encoder."""
     file = getattr(getattr(context.encoder, "config", None), "react", "")
@@ -101,7 +108,8 @@ def _customised(context: Context) -> dict[str, Any] | None:
     if not is_customised(path):
         return {"file": path.name, "variant": "released"}
     found = read_customised(path)
-    return {"file": path.name, "base": found.base, "variant": found.variant, **found.record}
+    about = {name: value for name, value in found.record.items() if name != "pictures"}
+    return {"file": path.name, "base": found.base, "variant": found.variant, **about}
 
 
 def _memory(run: Run, bench: Workbench, context: Context, predictions: pa.Table) -> dict[str, Any] | None:

@@ -17,11 +17,12 @@ from trireme.progress import say
 from trireme.registry import open_benchmark, open_pairs
 from trireme.request import Request
 from trireme.retrieval.encoders.base import Encoder, resolve_device
+from trireme.retrieval.encoders.customised import customised_record, is_customised
 from trireme.retrieval.foreign import ForeignIndex
 from trireme.retrieval.index import IndexConfig
 from trireme.retrieval.memory import Memory
 from trireme.retrieval.memory_build import memory_key
-from trireme.retrieval.overlap import NEARLY_EQUAL, near_equal, same_pictures
+from trireme.retrieval.overlap import NEARLY_EQUAL, among, near_equal, same_pictures
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Benchmark, ImageRef, PairSet, Role, Sample
 
@@ -154,6 +155,27 @@ class Workbench:
         if self._customise is None:
             raise UsageError(f"encoder {name} is customised by a method, which this command does not run")
         return replace(component.config, react=str(self._customise(self, name, component.target, given)))
+
+    def check_customised(self, name: str, benchmark: str) -> None:
+        """Refuse a customised encoder that was trained on a picture of the benchmark or of its validation.
+
+        Raises:
+            DataError: naming the first one.
+        """
+
+        def check() -> None:
+            file = getattr(getattr(self.encoder(name).encoder, "config", None), "react", "")
+            path = Path(file).expanduser()
+            if not file or not is_customised(path):
+                return
+            shared = among(customised_record(path).get("pictures", {}), self._kept_apart(benchmark))
+            if shared:
+                raise DataError(
+                    f"{self.encoder(name).encoder.name} was customised on {len(shared)} pictures of '{benchmark}' "
+                    f"(first: {shared[0].path}); customise it on a memory without them"
+                )
+
+        self._once(("customised checked", name, benchmark), check)
 
     def samples(self, benchmark: str, role: Role) -> Sequence[Sample]:
         """The samples of a role by id, so that their order in the benchmark never matters."""

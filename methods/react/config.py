@@ -98,7 +98,15 @@ class ReactConfig:
 _ABOVE_ZERO = ("k", "lr", "epochs", "views", "evaluate_every", "checkpoint_every", "accumulation", "gate_lr")
 _AT_LEAST_ZERO = ("layers", "weight_decay", "clip", "patience", "warmup", "seed_offset")
 _SHARES = ("warmup", "dropout", "feature_dropout", "token_dropout", "averaging")
-_WITHOUT_EFFECT = ("checkpoint_every", "accumulation", "grad_checkpointing", "may_lose", "train_grid", "interpolation")
+_WITHOUT_EFFECT = (
+    "checkpoint_every",
+    "precision",
+    "accumulation",
+    "grad_checkpointing",
+    "may_lose",
+    "train_grid",
+    "interpolation",
+)
 
 
 def check(config: ReactConfig) -> None:
@@ -132,6 +140,11 @@ def check(config: ReactConfig) -> None:
         raise UsageError("react needs interpolation shares above 0 and up to 1")
     if config.search == "i2i" and not config.query_pairs:
         raise UsageError("react with search=i2i needs query_pairs=[PAIR SET]: the pictures that ask")
+
+
+def dropped(config: ReactConfig) -> bool:
+    """Whether any dropout is on."""
+    return bool(config.dropout or config.feature_dropout or config.token_dropout)
 
 
 def training_options(config: ReactConfig) -> dict[str, Any]:

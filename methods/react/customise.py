@@ -155,7 +155,7 @@ class Customisation:
         load_tensors(self._tower, now)
         state.measured.append({"epoch": epoch + 1, **{name: round(score, 2) for name, score in scores.items()}})
         best = -math.inf if state.best_at < 0 else self._value(_scores(state.measured[state.best_at]))
-        if self._value(_scores(state.measured[-1])) >= best:
+        if self._value(_scores(state.measured[-1])) > best:
             state.best_at = len(state.measured) - 1
             state.best = {name: value.cpu().clone() for name, value in kept.items()} if self._config.patience else {}
 

@@ -11,17 +11,24 @@ from trireme.methods.base import Context, require_fitted, require_memory
 from trireme.methods.classes import ensemble, prompt_embeddings, rank, similarity
 from trireme.methods.react.artifacts import Artifact
 from trireme.methods.react.config import ReactConfig, check
+from trireme.methods.react.towers import check_encoder
 from trireme.methods.react.trainer import Trainer
 from trireme.retrieval.encoders.base import Encoder
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Floats, Predictions, Sample, Supervision, Task
+
+_UNTOLD = ("format", "key", "made_by", "pictures")
+"""What a record of a training holds and a run's facts do not repeat."""
 
 
 @dataclass(slots=True)
 class _State:
     """What `fit` leaves behind."""
 
+    base: EmbeddingStore
+    """of the base encoder"""
     store: EmbeddingStore
+    """of the customised one"""
     classes: Floats
     """(c, d) of the customised encoder"""
     artifact: Artifact
@@ -52,6 +59,11 @@ class React:
         """Captions; with "i2i" also the labels of the pictures that ask."""
         return Supervision("labels" if self.config.search == "i2i" else "captions", "none")
 
+    def check(self, encoder: Encoder) -> None:
+        """Refuse an encoder that cannot be customised so, before anything is encoded. UsageError."""
+        for variant in self.config.train_grid.get("variant", [self.config.variant]):
+            check_encoder(encoder, replace(self.config, variant=variant))
+
     def fit(self, context: Context) -> None:
         """Retrieve, customise (or load what the same command made before), encode the prompts of the classes.
 
@@ -68,7 +80,7 @@ class React:
         text_locked = artifact.record["variant"] in ("gated_image", "locked_text")
         texts = before if text_locked else store  # a locked text tower's embeddings are in the cache already
         classes = ensemble(prompt_embeddings(texts, context.class_names, context.templates))
-        record = {name: value for name, value in artifact.record.items() if name not in ("format", "key")}
+        record = {name: value for name, value in artifact.record.items() if name not in _UNTOLD}
         facts = {
             **record,
             **chosen,
@@ -76,7 +88,7 @@ class React:
             "customised_encoder": encoder.fingerprint,
             "memory_pairs": len(memory),
         }
-        self._state = _State(store, classes, artifact, facts)
+        self._state = _State(before, store, classes, artifact, facts)
 
     @property
     def encoder_file(self) -> Path:
@@ -91,7 +103,10 @@ class React:
     def predict(self, samples: Sequence[Sample]) -> Predictions:
         """Scores are cosines in [-1, 1]."""
         state = require_fitted(self._state, "react")
-        ranked, scores = rank(similarity(state.store.images([sample.image for sample in samples]), state.classes))
+        before = state.store.forwards
+        images = state.store.images([sample.image for sample in samples])
+        state.base.forwards += state.store.forwards - before  # the count of the run is kept by the store it was given
+        ranked, scores = rank(similarity(images, state.classes))
         return Predictions(ranked, scores)
 
     def facts(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -42,15 +42,19 @@ class _Module(nn.Module):
         return images, unit(model.encode_text(inputs["tokens"])) if self._text_trains else inputs["text"]
 
 
-class _Pictures(Dataset[Tensor]):
+class _Pictures(Dataset[Tensor | DataError]):
     """Augmented pictures; the same (epoch, pair) gives the same pixels in whatever process and order."""
 
     def __init__(self, refs: Sequence[ImageRef], transform: Any, seed: int) -> None:
         self._refs, self._transform, self._seed = refs, transform, seed
 
-    def __getitem__(self, item: _Item) -> Tensor:
+    def __getitem__(self, item: _Item) -> Tensor | DataError:
+        """(3, h, w), or why there are none: raised in a worker process, an error would come with its traceback."""
         epoch, row = item
-        image = load_image(self._refs[row].path)
+        try:
+            image = load_image(self._refs[row].path)
+        except DataError as error:
+            return error
         state = random.getstate(), np.random.get_state()
         seed = int(np.random.SeedSequence([self._seed, epoch, row]).generate_state(1)[0])
         try:
@@ -129,20 +133,22 @@ class OpenClipTower:
 
         shape = self._encoder.preprocess(Image.new("RGB", (8, 8))).shape
         preprocess = self._encoder.source.preprocess
-        return create_transform(
-            input_size=tuple(shape),
-            is_training=True,
-            scale=(0.08, 1.0),
-            ratio=(0.75, 4 / 3),
-            hflip=0.5,
-            interpolation="bicubic",
-            color_jitter=0.4,
-            auto_augment="rand-m9-mstd0.5-inc1",
-            re_prob=0.25,
-            re_count=1,
-            re_mode="pixel",
-            mean=preprocess["mean"],
-            std=preprocess["std"],
+        return _with_black(
+            create_transform(
+                input_size=tuple(shape),
+                is_training=True,
+                scale=(0.08, 1.0),
+                ratio=(0.75, 4 / 3),
+                hflip=0.5,
+                interpolation="bicubic",
+                color_jitter=0.4,
+                auto_augment="rand-m9-mstd0.5-inc1",
+                re_prob=0.25,
+                re_count=1,
+                re_mode="pixel",
+                mean=preprocess["mean"],
+                std=preprocess["std"],
+            )
         )
 
     def feed(self, plan: Sequence[Sequence[Ints]], epoch: int) -> Iterator[list[Inputs]]:
@@ -152,6 +158,7 @@ class OpenClipTower:
         loader = DataLoader(
             self._pictures,
             batch_sampler=[[(epoch, int(row)) for row in rows] for rows in flat],
+            collate_fn=_batch,
             num_workers=self._workers,
             pin_memory=self._encoder.device.type == "cuda",
         )
@@ -192,10 +199,32 @@ class OpenClipTower:
         return found
 
 
-def _next(batches: Iterator[Tensor]) -> Tensor:
-    """The next batch. A worker process wraps its error in a traceback; the reason is the last line of it."""
-    try:
-        return next(batches)
-    except DataError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise DataError(reason.removeprefix(f"{DataError.__module__}.{DataError.__qualname__}: ")) from error
+def _batch(pictures: Sequence[Tensor | DataError]) -> Tensor | DataError:
+    """(n, 3, h, w), or the first error."""
+    pixels = [picture for picture in pictures if isinstance(picture, Tensor)]
+    return next((picture for picture in pictures if isinstance(picture, DataError)), None) or torch.stack(pixels)
+
+
+def _next(batches: Iterator[Tensor | DataError]) -> Tensor:
+    found = next(batches)
+    if isinstance(found, DataError):
+        raise found
+    return found
+
+
+def _with_black(transform: Any) -> Any:
+    """Let RandAugment posterise to 0 bits, where a strength drawn at random may lead.
+
+    Pillow made a picture black then, until version 13 which refuses it.
+    """
+    for step in transform.transforms:
+        for operation in getattr(step, "ops", ()):
+            if operation.name.startswith("Posterize"):
+                operation.aug_fn = _posterise
+    return transform
+
+
+def _posterise(image: Image.Image, bits: int, **_options: Any) -> Image.Image:
+    if bits >= 8:
+        return image
+    return ImageOps.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)

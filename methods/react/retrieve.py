@@ -68,7 +68,7 @@ def retrieve(context: Context, config: ReactConfig) -> RetrievedSet:
     memory = require_memory(context, "react")
     found = _searched(context, memory, config)
     if config.pairs == "random":
-        found = _random(memory, len(np.unique(found.rows)), context.seed + config.seed_offset)
+        found = _random(memory, found.rows, context.seed + config.seed_offset)
     _check_captions(memory, found.rows)
     return found
 
@@ -88,6 +88,9 @@ def _searched(context: Context, memory: Memory, config: ReactConfig) -> Retrieve
     empty = np.setdiff1d(np.arange(len(context.class_ids)), classes)
     _check_empty(context, config, empty)
     first = _first_of_each(classes, rows, scores, config.across_classes)
+    lost = np.setdiff1d(classes, classes[first])
+    if len(lost):
+        say(f"note: {len(lost)} classes keep no pair, nearer classes took theirs: {_some(context, lost)}")
     table = pa.table(
         {
             "class_id": [context.class_ids[c] for c in classes[first]],
@@ -146,8 +149,7 @@ def _first_of_each(classes: Ints, rows: Ints, scores: Floats, across: bool) -> I
 def _check_empty(context: Context, config: ReactConfig, empty: Ints) -> None:
     if not len(empty):
         return
-    named = ", ".join(context.class_names[c] for c in empty[:_NAMED]) + (" ..." if len(empty) > _NAMED else "")
-    what = f"{len(empty)} of {len(context.class_ids)} classes retrieved no pair: {named}"
+    what = f"{len(empty)} of {len(context.class_ids)} classes retrieved no pair: {_some(context, empty)}"
     some = len(empty) < len(context.class_ids)
     if config.allow_empty and some:
         say(f"warning: {what}")
@@ -156,11 +158,18 @@ def _check_empty(context: Context, config: ReactConfig, empty: Ints) -> None:
     raise DataError(what + hint + (", or go on without them: method.react.allow_empty=true" if some else ""))
 
 
-def _random(memory: Memory, count: int, seed: int) -> RetrievedSet:
-    rows = np.sort(np.random.default_rng(seed).choice(len(memory), count, replace=False)).astype(np.int64)
+def _some(context: Context, classes: Ints) -> str:
+    return ", ".join(context.class_names[c] for c in classes[:_NAMED]) + (" ..." if len(classes) > _NAMED else "")
+
+
+def _random(memory: Memory, retrieved: Ints, seed: int) -> RetrievedSet:
+    """As many distinct pairs as were retrieved, each as often as one of those, so that an epoch is as long."""
+    distinct, places = np.unique(retrieved, return_inverse=True)
+    drawn = np.random.default_rng(seed).choice(len(memory), len(distinct), replace=False)
+    rows = np.sort(drawn[places]).astype(np.int64)
     ids = [str(memory.ids[row]) for row in rows]
     table = pa.table({"pair_id": ids, "caption": memory.captions(rows)})
-    return RetrievedSet(table, rows, {"search": "random", "pairs": count, "distinct_pairs": count})
+    return RetrievedSet(table, rows, {"search": "random", "pairs": len(rows), "distinct_pairs": len(distinct)})
 
 
 def _check_captions(memory: Memory, rows: Ints) -> None:

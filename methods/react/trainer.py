@@ -11,19 +11,24 @@ from typing import Any
 import numpy as np
 import torch
 
+from trireme.files import fingerprint
 from trireme.methods.base import Context, Validation, require_memory
 from trireme.methods.classes import ensemble, prompt_embeddings, rank, similarity
 from trireme.methods.react.artifacts import Artifact, customised
-from trireme.methods.react.config import ReactConfig, training_options
+from trireme.methods.react.config import ReactConfig, dropped, training_options
 from trireme.methods.react.customise import Customisation, interpolated, shares_tried
-from trireme.methods.react.distributed import check_split
+from trireme.methods.react.distributed import check_split, processes
 from trireme.methods.react.retrieve import RetrievedSet, retrieve
-from trireme.methods.react.steps import batch_size
+from trireme.methods.react.steps import batch_size, precision_of
 from trireme.methods.react.towers import Tower, check_encoder, load_tensors, make_tower, tensors_of
 from trireme.methods.selection import Scored, Setting, grid_settings, select, subset_scores
 from trireme.retrieval.encoders.base import resolve_device
 from trireme.retrieval.encoders.customised import Customised
+from trireme.retrieval.overlap import trained_on
 from trireme.types import Floats, Role
+
+VERSION = 1
+"""Raise it when the same options lead to other weights."""
 
 
 class Judge:
@@ -92,20 +97,26 @@ class Trainer:
         retrieved = retrieve(context, config)
         memory = require_memory(context, "react")
         key = {
-            "method": "react",
+            "method": ["react", VERSION],
             "options": training_options(config),
             "batch": batch_size(len(retrieved.rows), config),
+            # dropout is drawn pass by pass; without it they only cost time
+            "passes": config.accumulation * processes() if dropped(config) else None,
+            "precision": precision_of(config, self._device),
             "interpolation": list(shares_tried(config)),
             "may_lose": config.may_lose,
             "encoder": context.encoder.fingerprint,
             "memory": memory.fingerprint,
+            "classes": fingerprint(context.class_ids),
             "pairs": retrieved.fingerprint,
             "validation": self._validation_key(),
             "seed": context.seed,
         }
 
         def train(folder: Path) -> Customised:
-            return self._customise(config, retrieved, folder)
+            found = self._customise(config, retrieved, folder)
+            # the weights may travel without the artifact's other files: they tell how they came to be
+            return replace(found, record={**found.record, "made_by": key})
 
         return customised(context.artifacts / "react", key, retrieved, self._device, train)
 
@@ -114,7 +125,7 @@ class Trainer:
         found = self._context.validation
         if self._judge is None or found is None:
             return None
-        return [found.benchmark.fingerprint(Role.VALIDATION), [sample.id for sample in found.samples]]
+        return [found.benchmark.fingerprint(Role.VALIDATION), fingerprint([sample.id for sample in found.samples])]
 
     def _customise(self, config: ReactConfig, retrieved: RetrievedSet, folder: Path) -> Customised:
         context, seed = self._context, self._context.seed + config.seed_offset
@@ -128,6 +139,10 @@ class Trainer:
         share, scores = self._share(config, tower, base, trained.tensors)
         record = {
             "variant": config.variant,
+            "memory": memory.manifest["name"],
+            "told": "labels" if config.search == "i2i" else "captions",
+            "chosen_on": "validation" if self._judge is not None else None,
+            "pictures": trained_on(memory.refs(rows)),
             "retrieved": retrieved.facts,
             "training": trained.facts,
             "trained_parameters": sum(value.numel() for value in tower.trainable.values()),

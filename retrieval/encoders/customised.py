@@ -33,8 +33,10 @@ __all__ = [
     "changed_tensors",
     "check_base",
     "customised_fingerprint",
+    "customised_record",
     "fingerprint_with",
     "is_customised",
+    "read_as",
     "read_customised",
     "write_customised",
 ]
@@ -130,6 +132,25 @@ def read_customised(path: Path) -> Customised:
         raise DataError(f"{path} is damaged ({_first_line(error)}); customise the encoder again") from error
     if _digest(found.variant, tensors) != about["fingerprint"]:
         raise DataError(f"{path} is damaged: its tensors are not those that were written; customise the encoder again")
+    return found
+
+
+def read_as(path: Path, base: str, expected: str) -> Customised:
+    """The file's content, where it still gives the encoder fingerprint `expected`.
+
+    Raises:
+        DataError: as `read_customised`, or the file was replaced since the encoder was opened: its embeddings would be
+            cached as those of the old one.
+    """
+    found = read_customised(path)
+    if fingerprint({"base": base, "react": _digest(found.variant, found.tensors)}) != expected:
+        raise DataError(f"{path} was replaced while it was in use; run the same command again")
+    return found
+
+
+def customised_record(path: Path) -> Mapping[str, Any]:
+    """The record alone, out of the head of the file. DataError as `read_customised`."""
+    found: Mapping[str, Any] = _about(path)["record"]
     return found
 
 

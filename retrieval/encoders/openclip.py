@@ -70,7 +70,8 @@ class OpenClipEncoder:
             if self.source.official:
                 load_official(model, self.source.official)
             elif self._customised:
-                customised.apply(model, customised.read_customised(self._customised))
+                found = customised.read_as(self._customised, self.base_fingerprint, self.fingerprint)
+                customised.apply(model, found)
             return model.eval()
 
     def trainable(self) -> torch.nn.Module:

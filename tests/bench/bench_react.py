@@ -48,7 +48,7 @@ def measure(variant: str) -> dict[str, float]:
     from trireme.retrieval.encoders.openclip_source import OpenClipConfig
     from trireme.retrieval.store import EmbeddingStore
 
-    encoder = OpenClipEncoder(OpenClipConfig(model="ViT-B-32"))
+    encoder = OpenClipEncoder(OpenClipConfig(model="ViT-B-32", random=True))
     config = ReactConfig(variant=variant, batch=BATCH, precision="float32")
     pairs = open_pairs("world/train").pairs()[:BATCH]
     refs, captions = [pair.image for pair in pairs], [pair.caption for pair in pairs]

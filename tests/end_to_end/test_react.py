@@ -163,6 +163,13 @@ def test_an_open_clip_model_by_the_official_recipe(place: Place, model: Path, pi
     assert sum(value.numel() for value in gated.values()) == 12 * 64**2 + 13 * 64 + 2
     place.trireme("run", "method=zero_shot", *arguments[1:], f"encoder.react={place.folder / 'mine.safetensors'}")
     assert place.records()["zero_shot"]["encoder"]["customised"]["variant"] == "gated_image"  # type: ignore[index]
+    seen = (
+        f"benchmark=folder:{pictures / 'train'}",
+        *arguments[3:],
+        f"encoder.react={place.folder / 'mine.safetensors'}",
+    )
+    leaked = place.trireme("run", "method=zero_shot", *seen, code=1)
+    assert "was customised on" in leaked.stderr, "nobody tests on pictures that the encoder was trained on"
     official = ("encoder=lite", "--official", "no.pt")
     refused = place.trireme("train", "react", *arguments[1:3], *official, code=2)
     assert "drop --official" in refused.stderr, "before anything is trained"

@@ -88,8 +88,8 @@ def test_early_stopping_keeps_the_best_measurement(context: Context) -> None:
         artifact = customise(context, **QUICK, epochs=6, patience=2, seed_offset=seed)
         facts = artifact.record["training"]
         values = [value(entry) for entry in facts["measured"]]
-        best = max(position for position, found in enumerate(values) if found == max(values))
-        assert facts["kept_epoch"] == best + 1, "of equal ones the later"
+        best = min(position for position, found in enumerate(values) if found == max(values))
+        assert facts["kept_epoch"] == best + 1, "of equal ones the earlier"
         assert facts["stopped_early"] == (len(values) - 1 - best >= 2)
         assert facts["stopped_early"] or len(values) == 6
         assert all(end - 1 - best_until(values, end) < 2 for end in range(1, len(values))), "not one epoch too many"
@@ -116,7 +116,7 @@ def test_nothing_but_validation_is_read_for_a_choice(context: Context) -> None:
     assert set(labelled.labels) != set(context.memory.labels) == {""}
     again = customise(context, **options)
     same_tensors(first.encoder, again.encoder)
-    assert {**first.record, "key": None} == {**again.record, "key": None}
+    assert {**first.record, "key": None, "made_by": None} == {**again.record, "key": None, "made_by": None}
     assert context.validation is not None
     benchmark: Any = context.validation.benchmark
     turned = [replace(sample, label=4 - sample.label) for sample in context.validation.samples]

@@ -16,7 +16,6 @@ from timm.data.auto_augment import RandAugment
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torchvision.transforms import InterpolationMode, Normalize, RandomHorizontalFlip
 
 from trireme.errors import DataError
@@ -74,8 +73,6 @@ def test_worker_processes_give_the_same_pixels(context: Context) -> None:
     plan = [[np.arange(0, 6)], [np.arange(6, 12)]]
     found = torch.cat([inputs["image"] for [inputs] in made.feed(plan, 0)])
     assert torch.equal(found, expected)
-    loader = DataLoader(made._pictures, batch_sampler=[[(0, 3)], [(0, 1)]], num_workers=1)  # type: ignore[arg-type]
-    assert torch.equal(torch.cat(list(loader)), expected[[3, 1]])
 
 
 def test_augmentation_leaves_the_global_generators_alone(context: Context) -> None:

@@ -50,8 +50,7 @@ def react(arguments: Sequence[str], out: Path | None, official: Path | None) -> 
     """
     from trireme.methods.react.distributed import process_group, rank
 
-    if official is not None:
-        _check_official(arguments)
+    _check_react(_request("react", arguments), out, official)
     with process_group():
         for method in _fitted("react", arguments):
             if rank() != 0:
@@ -67,9 +66,22 @@ def react(arguments: Sequence[str], out: Path | None, official: Path | None) -> 
     return 0
 
 
-def _check_official(arguments: Sequence[str]) -> None:
+def _check_react(request: Request, out: Path | None, official: Path | None) -> None:
     """Refuse before anything is trained."""
-    for name in _request("react", arguments).encoders:
+    for name in request.methods:
+        if find("method", name).target != "react":
+            raise UsageError(f"method '{name}' customises no encoder; see the methods react* of `trireme ls methods`")
+    many = len(request.methods) * len(request.benchmarks) * len(request.encoders) * len(request.seeds) > 1
+    for option, path in (("--out", out), ("--official", official)):
+        if path is not None and many:
+            raise UsageError(f"{option} takes one encoder; ask for one method, benchmark, encoder and seed")
+        if path is not None and path.is_dir():
+            raise UsageError(f"{option} {path} is a folder; give a file")
+    if official is None:
+        return
+    if official.suffix not in (".pt", ".bin"):
+        raise UsageError(f"official checkpoints end in .pt or .bin; rename --official {official}")
+    for name in request.encoders:
         if find("encoder", name).target != "open_clip":
             raise UsageError(f"official key names are those of open_clip models, {name} is none; drop --official")
 

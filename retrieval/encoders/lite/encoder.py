@@ -156,7 +156,7 @@ class LiteEncoder:
         if self.react is None:
             return None
         customised.check_base(self.react, self.name, self.base_fingerprint)
-        return customised.read_customised(self.react)
+        return customised.read_as(self.react, self.base_fingerprint, self.fingerprint)
 
     @cached_property
     def _trunk(self) -> trunk.Trunk:
