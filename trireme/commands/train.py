@@ -62,7 +62,8 @@ def react(arguments: Sequence[str], out: Path | None, official: Path | None) -> 
                 file = out
             if official is not None:
                 _export(method.encoder, official)
-            say(f"customised encoder: {file} (use it with encoder.react={file})")
+            say(f"customised encoder: {method.encoder_file}, beside it what was retrieved")
+            say(f"use it with encoder.react={file}")
     return 0
 
 
