@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -89,8 +90,11 @@ def test_augmentation_leaves_the_global_generators_alone(context: Context) -> No
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_cannot_be_read_is_one_line(workers: int, context: Context) -> None:
-    """From a worker process too, whose errors come with a traceback."""
+def test_a_picture_that_cannot_be_read_is_one_line(
+    workers: int, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a worker process too, whose own errors would come with a traceback."""
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)  # PyTorch waits for it at the end
     assert context.memory is not None
     made = tower(context)
     path = Path(context.memory.refs([3])[0].path)
@@ -100,6 +104,8 @@ def test_a_picture_that_cannot_be_read_is_one_line(workers: int, context: Contex
         fed(made, [1, 3])
     assert str(caught.value).startswith(f"cannot read {path}: ")
     assert "\n" not in str(caught.value)
+    del caught
+    gc.collect()  # the worker ends with the traceback that holds its loader
 
 
 def official(context: Context) -> Any:

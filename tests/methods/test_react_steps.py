@@ -238,7 +238,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(parts: int) -> None:
     expected = contrastive(images, texts, tower.scale.exp())
     wanted = torch.autograd.grad(expected, list(tower.trainable.values()))
     loss, found = gradients(tower, cut(inputs, parts), accumulation=parts)
-    assert loss == pytest.approx(float(expected), rel=1e-12)
+    assert loss == pytest.approx(expected.item(), rel=1e-12)
     for name, value in zip(tower.trainable, wanted, strict=True):
         torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-13)
 
