@@ -25,7 +25,7 @@ quickstart: setup
 	$(BIN)/trireme data prepare world
 	$(BIN)/trireme run suite=world out=$(OUT)
 	$(BIN)/trireme run suite=world/ablations out=$(OUT)
-	$(BIN)/trireme run suite=world/react out=$(OUT)
+	$(BIN)/trireme run method=react-locked-text benchmark=world/all out=$(OUT)
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.csv
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.md
 

@@ -307,7 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 wrong request, 130 interrupted."""
     # threads that spin while they wait make torch ten times slower where another process wants the cores; torch's
     # OpenMP reads this when it loads
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = os.environ.get("TRIREME_DEBUG", "") not in ("", "0") or "--debug" in given
     given = [argument for argument in given if argument != "--debug"]

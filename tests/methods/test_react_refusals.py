@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,11 @@ def test_no_memory(context: Context) -> None:
 
 
 def test_predict_before_fit() -> None:
-    for ask in (lambda method: method.predict([]), lambda method: method.facts(), lambda method: method.encoder_file):
+    method = React(ReactConfig())
+    asks: list[Callable[[], object]] = [lambda: method.predict([]), method.facts, lambda: method.encoder_file]
+    for ask in asks:
         with pytest.raises(UsageError, match="method 'react' was asked to predict before fit"):
-            ask(React(ReactConfig()))
+            ask()
 
 
 @pytest.mark.parametrize(

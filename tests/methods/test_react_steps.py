@@ -276,8 +276,8 @@ def test_gradient_checkpointing_changes_no_gradient(clip_folder: Path, tmp_path:
         computed = real_tower(clip_folder, tmp_path, variant, grad_checkpointing=True)
         [[inputs]] = kept.feed([[np.arange(12)]], 0)
         calls: list[int] = []
-        blocks: Any = computed.module.model.visual.transformer.resblocks
-        blocks[-1].register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        layers: Any = computed.module.get_submodule("model.visual.transformer.resblocks")
+        layers[-1].register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         loss, wanted = gradients(kept, [inputs])
         again, found = gradients(computed, [inputs])
         assert len(calls) == 2, "the layer ran forward, and once more for its gradient"
@@ -310,8 +310,8 @@ def test_half_precision_points_the_same_way(clip_folder: Path, tmp_path: Path) -
     _, wanted = gradients(tower, [inputs])
     tower.module.zero_grad()
     Stepper(tower, recipe(), CPU, "bfloat16", 0).backward([inputs], 0)
-    flat = [torch.cat([grads[name].flatten() for name in sorted(wanted)]) for grads in (wanted, _grads(tower))]
-    assert 0.99 < float(nn.functional.cosine_similarity(*flat, dim=0)) < 1
+    one, other = (torch.cat([grads[name].flatten() for name in sorted(wanted)]) for grads in (wanted, _grads(tower)))
+    assert 0.99 < float(nn.functional.cosine_similarity(one, other, dim=0)) < 1
 
 
 def _grads(tower: Tower) -> dict[str, Tensor]:
