@@ -197,8 +197,11 @@ class ApproximateIndex:
         index = self._gpu if self._gpu is not None and allowed is None else self._index
         scores, rows = index.search(queries, depth, params=self._parameters(depth, allowed))
         scores[rows < 0] = -np.inf
-        order = np.lexsort((rows, -scores), axis=1)
-        return padded(np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1), k)
+        unsorted = np.flatnonzero((scores[:, :-1] <= scores[:, 1:]).any(axis=1))  # few: FAISS leaves ties in any order
+        order = np.lexsort((rows[unsorted], -scores[unsorted]), axis=1)
+        rows[unsorted] = np.take_along_axis(rows[unsorted], order, axis=1)
+        scores[unsorted] = np.take_along_axis(scores[unsorted], order, axis=1)
+        return padded(rows, scores, k)
 
     def _parameters(self, depth: int, allowed: Ints | None) -> Any:
         selector: Any = None if allowed is None else faiss.IDSelectorBatch(allowed)

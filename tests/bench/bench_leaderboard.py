@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -82,12 +81,26 @@ def _write(root: Path, seeds: int) -> None:
 
 
 def _measure(command: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak resident MiB of one process."""
+    """Wall seconds and peak resident MiB of one process.
+
+    The peak is read from /proc while it runs: `ru_maxrss` of a child also counts this process, which it was forked from.
+    """
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, _high_water(process.pid))
+        time.sleep(0.005)
     seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command[:4])} ended with {process.returncode}")
-    return seconds, usage.ru_maxrss / 1024  # Linux counts KiB
+    return seconds, peak
+
+
+def _high_water(pid: int) -> float:
+    """Peak resident MiB of a process so far; 0 where it has just ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
