@@ -1,0 +1,135 @@
+"""Questions to answers: the four ranking modes, the same on every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from trireme.errors import UsageError, unknown_name
+from trireme.methods.rankers.base import Answer, Engine, Mode, Prompt, Question, Scored, Status
+from trireme.methods.rankers.parse import read_choice, read_list
+from trireme.methods.rankers.prompts import WORDINGS, choice_prompt, continuation, letters_prompt, list_prompt
+
+SCORED = (Mode.SCORE, Mode.LETTERS)
+"""The modes that give a score for every candidate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How questions are put.
+
+    Attributes:
+        wording: of `list` and `score`, a key of `prompts.WORDINGS`.
+        normalise: in `score`, divide a candidate's log-probability by its tokens.
+        calibrate: in `score` and `letters`, subtract what the same candidate gets under a blank picture.
+        max_tokens: of a reply in `list` and `choice`.
+    """
+
+    mode: Mode = Mode.LIST
+    wording: str = "paper"
+    normalise: bool = False
+    calibrate: bool = False
+    max_tokens: int = 256
+
+    def __post_init__(self) -> None:
+        if self.wording not in WORDINGS:
+            raise unknown_name("wording", self.wording, WORDINGS)
+        if self.calibrate and self.mode not in SCORED:
+            raise UsageError(f"calibrate has no meaning in mode '{self.mode}'; use score or letters, or leave it out")
+        if self.normalise and self.mode is not Mode.SCORE:
+            raise UsageError(f"normalise has no meaning in mode '{self.mode}'; use score, or leave it out")
+        if self.max_tokens < 1:
+            raise UsageError(f"max_tokens={self.max_tokens}: a reply has at least one token")
+
+
+def rank(engine: Engine, questions: Sequence[Question], asking: Asking) -> list[Answer]:
+    """One answer a question, in their order. A question that gets no reply is marked TIMEOUT, in retrieval order.
+
+    Raises:
+        UsageError: a question without candidates, or more of them than there are letters.
+    """
+    for question in questions:
+        if not question.candidates:
+            raise UsageError("a question needs at least one candidate")
+    if not questions:
+        return []
+    if asking.mode is Mode.SCORE:
+        prompts = [list_prompt(question, asking.wording) for question in questions]
+        texts = [[continuation(name, asking.wording) for name in question.candidates] for question in questions]
+        return _by_score(engine.score(prompts, texts), _blank(engine, prompts, texts, asking), asking.normalise)
+    if asking.mode is Mode.LETTERS:
+        lettered = [letters_prompt(question) for question in questions]
+        prompts, texts = [prompt for prompt, _ in lettered], [list(letters) for _, letters in lettered]
+        return _by_score(engine.next_token(prompts, texts), _blank(engine, prompts, texts, asking), False)
+    return _by_reply(engine, questions, asking)
+
+
+def _by_reply(engine: Engine, questions: Sequence[Question], asking: Asking) -> list[Answer]:
+    if asking.mode is Mode.LIST:
+        prompts = [list_prompt(question, asking.wording) for question in questions]
+        replies = engine.generate(prompts, asking.max_tokens)
+    else:
+        prompts = [choice_prompt(question) for question in questions]
+        replies = engine.choose(prompts, [list(dict.fromkeys(question.candidates)) for question in questions])
+    read = read_list if asking.mode is Mode.LIST else read_choice
+    answers = []
+    for question, reply in zip(questions, replies, strict=True):
+        if reply.failed:
+            answers.append(_unanswered(len(question.candidates), reply.failed))
+            continue
+        order, status = read(reply.text, question.candidates)
+        answers.append(Answer(order, reply.text, status, None, reply.prompt_tokens, reply.completion_tokens))
+    return answers
+
+
+def _by_score(found: Sequence[Scored], blank: Sequence[Scored] | None, normalise: bool) -> list[Answer]:
+    answers = []
+    for position, scored in enumerate(found):
+        prior = blank[position] if blank is not None else None
+        failed = scored.failed or (prior.failed if prior is not None else "")
+        if failed:
+            answers.append(_unanswered(len(scored.tokens), failed))
+            continue
+        values = _values(scored, normalise)
+        spent = (scored.prompt_tokens, scored.completion_tokens)
+        if prior is not None:
+            values = [value - other for value, other in zip(values, _values(prior, normalise), strict=True)]
+        order = sorted(range(len(values)), key=lambda i: -values[i])  # stable: equal scores keep retrieval order
+        answers.append(Answer(tuple(order), "", Status.OK, tuple(values), *spent))
+    return answers
+
+
+def _values(scored: Scored, normalise: bool) -> list[float]:
+    if not normalise:
+        return list(scored.sums)
+    return [total / count for total, count in zip(scored.sums, scored.tokens, strict=True)]
+
+
+def _unanswered(candidates: int, reason: str) -> Answer:
+    return Answer(tuple(range(candidates)), reason, Status.TIMEOUT)
+
+
+def _blank(
+    engine: Engine, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]], asking: Asking
+) -> list[Scored] | None:
+    """The same questions under a blank picture in the place of the query's. Every text is asked once a prompt."""
+    if not asking.calibrate:
+        return None
+    blanks = [replace(prompt, images=(*prompt.images[:-1], None)) for prompt in prompts]
+    wanted: dict[Prompt, dict[str, int]] = {}
+    for prompt, options in zip(blanks, texts, strict=True):
+        places = wanted.setdefault(prompt, {})
+        for option in options:
+            places.setdefault(option, len(places))
+    ask = engine.score if asking.mode is Mode.SCORE else engine.next_token
+    found = dict(zip(wanted, ask(list(wanted), [list(places) for places in wanted.values()]), strict=True))
+    return [
+        _picked(found[prompt], [wanted[prompt][o] for o in options])
+        for prompt, options in zip(blanks, texts, strict=True)
+    ]
+
+
+def _picked(scored: Scored, places: Sequence[int]) -> Scored:
+    if scored.failed:
+        return scored
+    return Scored(tuple(scored.sums[i] for i in places), tuple(scored.tokens[i] for i in places))
