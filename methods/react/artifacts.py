@@ -16,7 +16,7 @@ import torch
 
 from trireme.errors import DataError
 from trireme.files import atomic_folder, fingerprint, locked, write_json
-from trireme.methods.react.distributed import agreed, barrier, rank
+from trireme.methods.react.distributed import barrier, check_same, decided, rank
 from trireme.methods.react.retrieve import RetrievedSet
 from trireme.progress import say
 from trireme.retrieval.encoders.customised import Customised, read_customised, write_customised
@@ -56,11 +56,16 @@ def customised(
         root: folder of all trainings.
         key: everything that the weights depend on, JSON-serialisable.
         train: trains, keeping its checkpoints in the folder that it is given.
+
+    Raises:
+        DataError: this process has another key than the first one.
     """
     name = fingerprint({"format": FORMAT, **key})
     folder = root / name
+    other = "would train something else than the first one: give all of them the same data, settings and kind of device"
+    check_same(name, device, other)
     with locked(folder) if rank() == 0 else nullcontext():
-        if agreed(rank() == 0 and _whole(folder), device):
+        if decided(lambda: _whole(folder), device):
             return _open(folder)
         partial = root / f"{name}.partial"
         found = train(partial)

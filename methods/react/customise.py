@@ -15,7 +15,7 @@ from trireme.errors import DataError
 from trireme.methods.react import checkpoints
 from trireme.methods.react.checkpoints import State
 from trireme.methods.react.config import ReactConfig
-from trireme.methods.react.distributed import barrier, rank
+from trireme.methods.react.distributed import barrier, check_same, rank
 from trireme.methods.react.steps import (
     Stepper,
     batch_size,
@@ -48,7 +48,8 @@ class Customisation:
         tower: the model, with its base weights.
         pairs: (n,) positions of the pictures of the tower, one for every pair of an epoch.
         folder: where checkpoints are kept until the training is done.
-        measure: scores of a tower on validation pictures by subset; None where there are none.
+        measure: scores of a tower on validation pictures by subset, the same in every process; None where there are
+            none.
         value: what early stopping maximises, from such scores.
         seed: of batches, dropout and augmentation.
     """
@@ -65,6 +66,7 @@ class Customisation:
         value: Callable[[dict[str, float]], float] | None = None,
     ) -> None:
         self._tower, self._config, self._pairs, self._seed = tower, config, pairs, seed
+        self._device = device
         self._path = folder / CHECKPOINT
         self._measure, self._value = measure, value
         precision = precision_of(config, device)
@@ -80,11 +82,14 @@ class Customisation:
         """Train, or go on where a killed process stopped.
 
         Raises:
-            DataError: no batch can be made, a picture cannot be read, or loss or weights are no longer finite.
+            DataError: no batch can be made, a picture cannot be read, loss or weights are no longer finite, or the
+                processes find different checkpoints.
         """
         if not self._per_epoch:
             raise DataError(f"{len(self._pairs)} pairs do not fill one batch; retrieve more of them")
         state = checkpoints.load(self._path)
+        done = 0 if state is None else state.step
+        check_same(done, self._device, f"does not find the first one's {self._path}; give all the same $TRIREME_HOME")
         if state is not None:
             self._restore(state)
         elif self._config.averaging:

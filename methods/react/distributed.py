@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
-from trireme.errors import UsageError
+from trireme.errors import DataError, UsageError
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -50,13 +53,27 @@ def barrier() -> None:
         dist.barrier()
 
 
-def agreed(answer: bool, device: torch.device) -> bool:
-    """The first process's answer, in all of them."""
+def decided(decide: Callable[[], T], device: torch.device) -> T:
+    """What the first process finds, in all of them; the others do not look for themselves.
+
+    Processes on other hardware may round otherwise. Were each to decide by its own numbers how training goes on, one
+    would stop while the others wait for it.
+
+    Args:
+        decide: gives plain data, which travels pickled.
+    """
     if processes() == 1:
-        return answer
-    flag = torch.tensor([int(answer)], device=device)
-    dist.broadcast(flag, src=0)
-    return bool(flag.item())
+        return decide()
+    held = [decide() if rank() == 0 else None]
+    dist.broadcast_object_list(held, src=0, device=device)
+    found: T = held[0]  # type: ignore[assignment]
+    return found
+
+
+def check_same(what: T, device: torch.device, message: str) -> None:
+    """DataError with `message` in a process where `what` is not what it is in the first one."""
+    if decided(lambda: what, device) != what:
+        raise DataError(f"process {rank()} {message}")
 
 
 def check_split(batch: int, accumulation: int) -> None:

@@ -17,7 +17,7 @@ from trireme.methods.classes import ensemble, prompt_embeddings, rank, similarit
 from trireme.methods.react.artifacts import Artifact, customised
 from trireme.methods.react.config import ReactConfig, dropped, training_options
 from trireme.methods.react.customise import Customisation, interpolated, shares_tried
-from trireme.methods.react.distributed import check_split, processes
+from trireme.methods.react.distributed import check_split, decided, processes
 from trireme.methods.react.retrieve import RetrievedSet, retrieve
 from trireme.methods.react.steps import batch_size, precision_of
 from trireme.methods.react.towers import Tower, check_encoder, load_tensors, make_tower, tensors_of
@@ -32,10 +32,13 @@ VERSION = 1
 
 
 class Judge:
-    """Zero-shot scores of a tower on the validation pictures."""
+    """Zero-shot scores of a tower on the validation pictures, as the first process measures them.
 
-    def __init__(self, context: Context, validation: Validation) -> None:
-        self._context, self._validation = context, validation
+    Every decision of a training comes from here, so that all processes take the same one.
+    """
+
+    def __init__(self, context: Context, validation: Validation, device: torch.device) -> None:
+        self._context, self._validation, self._device = context, validation, device
         self._prompts = [
             template.replace("{}", name)
             for name in validation.benchmark.class_names
@@ -44,13 +47,19 @@ class Judge:
 
     def measure(self, tower: Tower) -> dict[str, float]:
         """Percent of the main metric by subset."""
-        images = tower.embed_images([sample.image for sample in self._validation.samples])
-        prompts = tower.embed_texts(self._prompts)
-        return self._scores(images, prompts.reshape(len(self._validation.benchmark.class_names), -1, prompts.shape[1]))
+        return decided(lambda: self._measure(tower), self._device)
 
     @cached_property
     def zero_shot(self) -> dict[str, float]:
         """The same of the base encoder."""
+        return decided(self._measure_base, self._device)
+
+    def _measure(self, tower: Tower) -> dict[str, float]:
+        images = tower.embed_images([sample.image for sample in self._validation.samples])
+        prompts = tower.embed_texts(self._prompts)
+        return self._scores(images, prompts.reshape(len(self._validation.benchmark.class_names), -1, prompts.shape[1]))
+
+    def _measure_base(self) -> dict[str, float]:
         benchmark, store = self._validation.benchmark, self._context.store
         images = store.images([sample.image for sample in self._validation.samples])
         return self._scores(images, prompt_embeddings(store, benchmark.class_names, benchmark.templates))
@@ -65,8 +74,8 @@ class Trainer:
     def __init__(self, context: Context, config: ReactConfig) -> None:
         self._context, self._config = context, config
         found = context.validation
-        self._judge = Judge(context, found) if found is not None and found.samples else None
         self._device = resolve_device(context.device)
+        self._judge = Judge(context, found, self._device) if found is not None and found.samples else None
 
     def run(self) -> tuple[Artifact, dict[str, Any]]:
         """The artifact that validation prefers, and facts for the run record.

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trireme.methods.base import Context, Validation
+from trireme.methods.react import checkpoints, trainer
 from trireme.methods.react.artifacts import Artifact
 from trireme.methods.react.config import ReactConfig
-from trireme.methods.react.distributed import process_group
+from trireme.methods.react.distributed import process_group, rank
+from trireme.methods.react.retrieve import RetrievedSet
 from trireme.methods.react.steps import Stepper
 from trireme.methods.react.towers import Tower, make_tower
-from trireme.methods.react.trainer import Trainer
+from trireme.methods.react.trainer import Judge, Trainer
 from trireme.retrieval.encoders.openclip import OpenClipConfig, OpenClipEncoder
 from trireme.retrieval.index import IndexConfig
 from trireme.retrieval.memory import Memory
@@ -118,13 +122,19 @@ def same_tensors(one: Path | dict[str, Tensor], other: Path | dict[str, Tensor])
 
 
 def apart(
-    clip_folder: Path, context: Context, *options: dict[str, Any], processes: int = 1, pause: float = 0.0
+    clip_folder: Path,
+    context: Context,
+    *options: dict[str, Any],
+    processes: int = 1,
+    pause: float = 0.0,
+    contrary: str = "",
 ) -> subprocess.Popen[str]:
     """`customise` with each of the options in a process of its own, or in several under torchrun; see `main`.
 
     Args:
         context: of `disc_context`; the other process makes its own from the same files.
         pause: seconds of extra work a step, so that there is time to kill it.
+        contrary: what the processes do not agree on, of `CONTRARY`.
     """
     assert context.memory is not None
     folder = context.memory.folder.parent.parent
@@ -132,7 +142,7 @@ def apart(
     return subprocess.Popen(
         [
             *(sys.executable, "-m", *(launcher if processes > 1 else []), "tests.methods.customising"),
-            *(str(clip_folder), str(folder), context.artifacts.name, json.dumps(options), str(pause)),
+            *(str(clip_folder), str(folder), context.artifacts.name, json.dumps(options), str(pause), contrary),
         ],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -142,8 +152,43 @@ def apart(
     )
 
 
-def main(clip_folder: str, folder: str, artifacts: str, options: str, pause: str) -> None:
-    """What `apart` runs."""
+def contrary_scores() -> None:
+    """Scores on validation that rise by a point with every measurement in the first process, and fall in the others."""
+    number = count(1)
+
+    def scores(*_: object) -> dict[str, float]:
+        points = next(number) if rank() == 0 else -next(number)
+        return dict.fromkeys(("all", "known", "unknown"), 50.0 + points)
+
+    Judge._scores = scores  # type: ignore[method-assign]
+
+
+def contrary_checkpoints() -> None:
+    """No process but the first one finds the checkpoint."""
+    load = checkpoints.load
+    checkpoints.load = lambda path: load(path) if rank() == 0 else None
+
+
+def contrary_pairs() -> None:
+    """No process but the first one retrieves all pairs."""
+    found = trainer.retrieve
+
+    def retrieve(context: Context, config: ReactConfig) -> RetrievedSet:
+        return found(context, config if rank() == 0 else replace(config, k=2))
+
+    trainer.retrieve = retrieve
+
+
+CONTRARY: dict[str, Callable[[], None]] = {
+    "": lambda: None,
+    "scores": contrary_scores,
+    "checkpoints": contrary_checkpoints,
+    "pairs": contrary_pairs,
+}
+
+
+def main(clip_folder: str, folder: str, artifacts: str, options: str, pause: str, contrary: str) -> None:
+    """What `apart` runs; prints the rank and the name of every artifact."""
     torch.set_num_threads(1)
     step = Stepper.update
 
@@ -152,11 +197,13 @@ def main(clip_folder: str, folder: str, artifacts: str, options: str, pause: str
         step(self, optimiser, factor)
 
     Stepper.update = slow  # type: ignore[method-assign]
+    CONTRARY[contrary]()
     with process_group():
         context = disc_context(Path(clip_folder), Path(folder))
         context.artifacts = Path(folder) / artifacts
         for chosen in json.loads(options):
-            customise(context, **chosen)
+            line = f"{rank()} {customise(context, **chosen).name}\n"
+            os.write(sys.stdout.fileno(), line.encode())  # at once: the processes share one pipe
 
 
 if __name__ == "__main__":

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +61,80 @@ def test_two_processes_train_what_one_trains(clip_folder: Path, context: Context
     assert "going on" not in said
     assert len(list((context.artifacts / "react").glob("*/record.json"))) == len(TOGETHER)
     assert not list((context.artifacts / "react").glob("*.partial"))
+
+
+@pytest.mark.slow
+def test_the_first_process_decides_for_all(clip_folder: Path, context: Context, tmp_path: Path) -> None:
+    """By hand: the first one's scores rise from 51 with every measurement, so it never stops early, prefers of three
+    shares the one measured last, and of two recipes the second. By the scores of the other, which fall, that one would
+    stop after two epochs of either recipe."""
+    options = {**BUSY, "patience": 1, "interpolation": [1.0, 0.5, 0.25], "train_grid": {"lr": [1e-3, 2e-3]}}
+    started = apart(clip_folder, context, options, processes=2, contrary="scores")
+    out, said = ended(started)
+    assert started.returncode == 0, said[-3000:]
+    [first, other] = sorted(line.split() for line in out.splitlines())
+    assert (first[0], other[0]) == ("0", "1")
+    assert first[1] == other[1], "the processes chose different recipes"
+    records = {path.parent.name: json.loads(path.read_text()) for path in context.artifacts.glob("react/*/record.json")}
+    assert len(records) == 2
+    measured = {record["key"]["options"]["lr"]: record["training"] for record in records.values()}
+    assert [entry["all"] for entry in measured[1e-3]["measured"]] == [51, 52, 53]
+    assert [entry["all"] for entry in measured[2e-3]["measured"]] == [58, 59, 60], (
+        "after the base's 54 and three shares"
+    )
+    for record in records.values():
+        assert not record["training"]["stopped_early"]
+        assert record["training"]["kept_epoch"] == 3
+        assert record["interpolation"] == 0.25
+    assert records[first[1]]["key"]["options"]["lr"] == 2e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("contrary", "message"),
+    [
+        ("pairs", "process 1 would train something else than the first one"),
+        ("checkpoints", "process 1 does not find the first one's "),
+    ],
+)
+def test_processes_that_see_different_things_end_with_one_line(
+    contrary: str, message: str, clip_folder: Path, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would wait for each other for ever."""
+    options = {**BUSY, "checkpoint_every": 1}
+    monkeypatch.setattr(Stepper, "update", power_cut(2))
+    with pytest.raises(PowerCutError):
+        customise(context, **options)  # alone: leaves a checkpoint after its first step
+    started = apart(clip_folder, context, options, processes=2, contrary=contrary)
+    _, said = ended(started)
+    assert started.returncode != 0
+    assert f"trireme.errors.DataError: {message}" in said
+
+
+class PowerCutError(Exception):
+    """Stands for whatever stops a process between two steps."""
+
+
+def power_cut(step: int) -> Callable[..., None]:
+    """Instead of `Stepper.update`: the process ends within that step, from 1."""
+    update, number = Stepper.update, count(1)
+
+    def cut(self: Stepper, optimiser: torch.optim.Optimizer, factor: float) -> None:
+        if next(number) == step:
+            raise PowerCutError
+        update(self, optimiser, factor)
+
+    return cut
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it printed; one that hangs is ended, and its processes with it."""
+    try:
+        return process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.communicate(timeout=60)
+        raise
 
 
 def without_key_bias(name: str, value: torch.Tensor) -> torch.Tensor:
