@@ -67,8 +67,10 @@ class Context:
 class Method(Protocol):
     """A way to rank classes for pictures.
 
-    `Config` is a dataclass whose fields all have defaults. `supervision`, `needs_memory` and `uses_validation` may
-    depend on the configuration. `version` is raised when the code changes what the method answers.
+    `Config` is a dataclass whose fields all have defaults. A field that changes no answer, only where or how fast it is
+    computed, says so with `metadata=trireme.types.WITHOUT_EFFECT` and is no part of a run's hash; every other field is.
+    `supervision`, `needs_memory` and `uses_validation` may depend on the configuration. `version` is raised when the
+    code changes what the method answers.
     """
 
     Config: ClassVar[type[Any]]

@@ -9,6 +9,7 @@ from typing import Any, get_origin, get_type_hints
 from trireme import config
 from trireme.errors import TriremeError, UsageError, unknown_name
 from trireme.registry import ENCODERS, METHODS, Registry
+from trireme.types import without_effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,8 @@ def resolve(found: config.Named, schema: type[Any], overrides: Mapping[str, Any]
     plain, before = OmegaConf.to_container(changed), OmegaConf.to_container(base)
     differing = [key for key in sorted(typed) if _at(plain, key) != _at(before, key)]
     after = {key: _at(plain, key) if not isinstance(typed[key], str) else typed[key] for key in typed}
-    shown = ", ".join(f"{key}={_brief(after[key])}" for key in differing if key not in ("device", "workers"))
+    idle = without_effect(schema)
+    shown = ", ".join(f"{key}={_brief(after[key])}" for key in differing if key not in idle)
     label = f"{found.name}({shown})" if shown else found.name
     return Component(found.kind, found.name, label, found.target, schema, OmegaConf.to_object(changed))
 

@@ -13,10 +13,8 @@ from trireme.files import fingerprint
 from trireme.progress import say
 from trireme.registry import PAIR_SETS
 from trireme.request import Request
-from trireme.types import Role
+from trireme.types import Role, without_effect
 from trireme.workbench import Workbench
-
-_WITHOUT_EFFECT = ("device", "workers")
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,8 @@ def plan_run(
 
 def effective(component: compose.Component) -> Mapping[str, Any]:
     """The settings that can change a score."""
-    return {key: value for key, value in component.resolved().items() if key not in _WITHOUT_EFFECT}
+    idle = without_effect(component.schema)
+    return {key: value for key, value in component.resolved().items() if key not in idle}
 
 
 def check_training_sets(resolved: Mapping[str, Any]) -> None:

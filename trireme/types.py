@@ -6,15 +6,26 @@ Shapes: n samples or pairs, d embedding dimension, k neighbours, c classes, m ra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+
+
+WITHOUT_EFFECT: Final[Mapping[str, bool]] = MappingProxyType({"trireme.without_effect": True})
+"""Marks a field of a configuration that changes no result, only where it is computed or how long that takes:
+`device: str = field(default="auto", metadata=WITHOUT_EFFECT)`. No hash of a run and no label of a table holds it."""
+
+
+def without_effect(schema: type[Any]) -> frozenset[str]:
+    """The fields of a configuration dataclass that are marked so."""
+    return frozenset(f.name for f in fields(schema) if WITHOUT_EFFECT.items() <= f.metadata.items())
 
 
 class Role(StrEnum):

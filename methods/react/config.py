@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from trireme.errors import UsageError, unknown_name
+from trireme.types import WITHOUT_EFFECT, without_effect
 
 VARIANTS = ("gated_image", "locked_text", "full", "locked_image")
 SEARCHES = {"t2i": ("text", "image"), "t2t": ("text", "text"), "i2i": ("image", "image")}
@@ -78,7 +79,7 @@ class ReactConfig:
     gate_lr: float = 1.0
     accumulation: int = 1
     precision: str = "auto"
-    grad_checkpointing: bool = False
+    grad_checkpointing: bool = field(default=False, metadata=WITHOUT_EFFECT)
     augment: str = "recipe"
     views: int = 8
     dropout: float = 0.0
@@ -89,7 +90,7 @@ class ReactConfig:
     interpolation: list[float] = field(default_factory=lambda: [1.0])
     evaluate_every: int = 1
     patience: int = 0
-    checkpoint_every: int = 200
+    checkpoint_every: int = field(default=200, metadata=WITHOUT_EFFECT)
     train_grid: dict[str, list[Any]] = field(default_factory=dict)
     may_lose: dict[str, float] = field(default_factory=dict)
     seed_offset: int = 0
@@ -98,15 +99,8 @@ class ReactConfig:
 _ABOVE_ZERO = ("k", "lr", "epochs", "views", "evaluate_every", "checkpoint_every", "accumulation", "gate_lr")
 _AT_LEAST_ZERO = ("layers", "weight_decay", "clip", "patience", "warmup", "seed_offset")
 _SHARES = ("warmup", "dropout", "feature_dropout", "token_dropout", "averaging")
-_WITHOUT_EFFECT = (
-    "checkpoint_every",
-    "precision",
-    "accumulation",
-    "grad_checkpointing",
-    "may_lose",
-    "train_grid",
-    "interpolation",
-)
+_KEYED_APART = ("precision", "accumulation", "may_lose", "train_grid", "interpolation")
+"""Options of whose effect the key of a training says more than their values: see `Trainer._artifact`."""
 
 
 def check(config: ReactConfig) -> None:
@@ -149,7 +143,11 @@ def dropped(config: ReactConfig) -> bool:
 
 def training_options(config: ReactConfig) -> dict[str, Any]:
     """The options that decide the trained weights, for the key of a training."""
-    unused = {*_WITHOUT_EFFECT, *(() if config.variant == "gated_image" else ("layers", "gate_lr"))}
+    unused = {
+        *without_effect(ReactConfig),
+        *_KEYED_APART,
+        *(() if config.variant == "gated_image" else ("layers", "gate_lr")),
+    }
     return {f.name: getattr(config, f.name) for f in fields(config) if f.name not in unused}
 
 

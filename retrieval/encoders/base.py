@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from trireme.errors import DataError, UsageError
 from trireme.hashes import file_sha256
-from trireme.types import Floats
+from trireme.types import WITHOUT_EFFECT, Floats
 
 __all__ = [
     "BadEmbeddingError",
@@ -78,7 +78,7 @@ class EncoderConfig:
         dtype: "float32", "bfloat16" or "float16".
     """
 
-    device: str = "auto"
+    device: str = field(default="auto", metadata=WITHOUT_EFFECT)
     dtype: str = "float32"
 
 

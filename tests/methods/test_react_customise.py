@@ -152,6 +152,12 @@ def test_a_training_depends_on_its_seed_alone(world: Callable[..., Context]) -> 
     assert not torch.equal(load_file(first.encoder)["visual.proj"], load_file(other.encoder)["visual.proj"])
 
 
+@pytest.mark.parametrize("idle", [{"grad_checkpointing": True}, {"checkpoint_every": 3}], ids=str)
+def test_options_without_effect_change_no_bit(idle: dict[str, Any], world: Callable[..., Context]) -> None:
+    options = {**BUSY, "variant": "full"}
+    same_tensors(customise(world("plain"), **options).encoder, customise(world("other"), **options | idle).encoder)
+
+
 def test_training_leaves_the_global_generators_alone(world: Callable[..., Context]) -> None:
     context = world()
     torch.manual_seed(5)

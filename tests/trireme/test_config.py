@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from trireme import compose, config
 from trireme.errors import UsageError
+from trireme.plan import effective
 from trireme.registry import BENCHMARKS, ENCODERS, METHODS, PAIR_SETS
 from trireme.request import parse, parse_parts
 from trireme.retrieval.index import IndexConfig
-from trireme.types import Role
+from trireme.types import WITHOUT_EFFECT, Role, without_effect
 
 
 @pytest.fixture
@@ -204,6 +205,7 @@ class Schema:
     mode: Literal["uni", "cross"] = "uni"
     grid: dict[str, list[float]] = field(default_factory=dict)
     index: IndexConfig = field(default_factory=IndexConfig)
+    threads: int = field(default=0, metadata=WITHOUT_EFFECT)
 
 
 def resolve(fields: dict[str, Any], overrides: dict[str, Any]) -> compose.Component:
@@ -230,6 +232,19 @@ class TestSchema:
         assert resolve({}, {"k": "16"}).label == "reco(k=16)"
         assert resolve({}, {"k": "10"}).label == "reco", "nothing differs from what the name stands for"
         assert resolve({}, {"mode": "cross", "k": "4"}).label == "reco(k=4, mode=cross)"
+
+    def test_fields_without_effect_are_options_and_no_more(self) -> None:
+        found = resolve({}, {"threads": "8", "k": "16"})
+        assert (found.config.threads, found.label) == (8, "reco(k=16)")
+        assert without_effect(Schema) == {"threads"}
+        assert "threads" not in effective(found)
+        assert effective(found) == effective(resolve({"k": 16, "threads": 2}, {}))
+
+    def test_the_device_is_without_effect_for_every_encoder(self) -> None:
+        for name in ("lite", "open_clip", "transformers"):
+            component, _ = compose.encoder(name, {"device": "cpu"}, None, None)
+            assert (component.config.device, component.label) == ("cpu", name)
+            assert without_effect(component.schema) == {"device"}
 
     @pytest.mark.parametrize(
         ("fields", "overrides", "said"),

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import draw
+from trireme import compose
 from trireme.errors import DataError, TriremeError, UsageError
-from trireme.plan import Run, default_memory, make_plan, training_sets
+from trireme.plan import Run, default_memory, effective, make_plan, training_sets
 from trireme.request import parse
 from trireme.types import Role
 from trireme.workbench import Workbench
@@ -75,6 +76,25 @@ def test_what_can_change_a_score_changes_the_hash(changed: tuple[str, ...], fold
 )
 def test_what_cannot_change_a_score_does_not(changed: tuple[str, ...], folder: Path) -> None:
     assert one(*BASE, *changed).hash == one(*BASE).hash
+
+
+def test_options_that_a_method_marks_as_without_effect(folder: Path) -> None:
+    """REACT's checkpoints cost time alone; passes of a batch with dropout, and others, change weights."""
+    react = ("method=react-paper", *BASE[1:])
+    plain = one(*react)
+    for idle in ("checkpoint_every=7", "grad_checkpointing=true"):
+        run = one(*react, f"method.react-paper.{idle}")
+        assert (run.hash, run.method.label) == (plain.hash, "react-paper")
+        assert idle.partition("=")[0] not in effective(run.method)
+    for telling in ("accumulation=2", "evaluate_every=2", "precision=float32", "allow_empty=true"):
+        assert one(*react, f"method.react-paper.{telling}").hash != plain.hash
+
+
+@pytest.mark.parametrize("name", ["zero_shot", "knn", "reco"])
+def test_hashes_of_other_methods_hold_every_option(name: str) -> None:
+    """As before there was a mark, so that the names of their runs stay."""
+    component, _ = compose.method(name, {})
+    assert effective(component) == component.resolved()
 
 
 def test_the_name_of_a_method_is_not_part_of_the_hash(folder: Path) -> None:
