@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,22 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from trireme.errors import UsageError
-from trireme.files import fingerprint
 from trireme.methods.react.captions import caption_variants, draw
 from trireme.methods.react.config import ReactConfig
 from trireme.methods.react.towers import Inputs, gated_layers, select_trainable, unit
-from trireme.retrieval.dedup import picture_hashes
+from trireme.methods.react.views import views_of
 from trireme.retrieval.encoders.gated import GATE, add_gated_blocks
 from trireme.retrieval.encoders.lite.encoder import TEXT_PREFIX, LiteEncoder
 from trireme.retrieval.encoders.lite.model import LiteHead
-from trireme.retrieval.encoders.lite.trunk import Trunk, load_trunk
-from trireme.retrieval.encoders.lite.views import plain_tokens, read_pixels, token_views
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Floats, ImageRef, Ints
 
 _AT_ONCE = 256
-_views: dict[str, Tensor] = {}
-"""The last views computed, shared by the variants that a comparison trains one after the other."""
 
 
 class _Module(nn.Module):
@@ -47,7 +43,11 @@ class _Module(nn.Module):
 
 
 class LiteTower:
-    """See `trireme.methods.react.towers.Tower`. The text tower is run only where the variant trains it."""
+    """See `trireme.methods.react.towers.Tower`. The text tower is run only where the variant trains it.
+
+    Args:
+        folder: keeps the trunk's tokens until the training is done, so that a killed one goes on from them.
+    """
 
     def __init__(
         self,
@@ -57,8 +57,10 @@ class LiteTower:
         captions: Sequence[str],
         store: EmbeddingStore,
         seed: int,
+        folder: Path | None = None,
     ) -> None:
         self._encoder, self._config, self._store, self._seed = encoder, config, store, seed
+        self._folder = folder
         base = encoder.head
         head = LiteHead(base.shape, config.dropout, config.feature_dropout, config.token_dropout)
         head.load_state_dict(base.state_dict())
@@ -78,7 +80,7 @@ class LiteTower:
         self.scale = head.logit_scale
         self._variants = caption_variants(captions, seed) if config.caption_parts else [[text] for text in captions]
         self._texts = None if self._text_trains else self._frozen_texts()
-        self._tokens = _token_views(load_trunk(), refs, config.views if config.augment == "recipe" else 1, seed)
+        self._tokens = views_of(refs, config.views if config.augment == "recipe" else 1, seed, folder)
         self.facts: dict[str, Any] = {"views": len(self._tokens)}
 
     def _frozen_texts(self) -> Tensor:
@@ -112,7 +114,7 @@ class LiteTower:
     def embed_images(self, refs: Sequence[ImageRef]) -> Floats:
         """(n, d)."""
         module: Any = self.module
-        tokens = _token_views(load_trunk(), refs, 1, 0)[0]
+        tokens = views_of(refs, 1, 0, self._folder)[0]
         parts = [module.head(part.to(self._encoder.device).float()) for part in torch.split(tokens, _AT_ONCE)]
         found: Floats = torch.cat(parts).float().cpu().numpy()
         return found
@@ -150,15 +152,3 @@ def _text_model(encoder: LiteEncoder, dropout: float) -> nn.Module:
 
 def _marked(name: str) -> str:
     return name if name == "logit_scale" or name.startswith(TEXT_PREFIX) else f"image.{name}"
-
-
-def _token_views(trunk: Trunk, refs: Sequence[ImageRef], views: int, seed: int) -> Tensor:
-    """(views, n, 16, 640) bfloat16, the plain view first; the last training set and its validation are remembered."""
-    key = fingerprint([picture_hashes(refs), views, seed])
-    if key not in _views:
-        pixels = read_pixels(refs)
-        if views > 1:  # views are large: keep one set of them
-            for old in [name for name, value in _views.items() if len(value) > 1]:
-                del _views[old]
-        _views[key] = token_views(trunk, pixels, views, seed) if views > 1 else plain_tokens(trunk, pixels)[None]
-    return _views[key]

@@ -6,6 +6,7 @@ Shapes: n pairs of a forward pass on this process, d embedding dimension.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
@@ -95,13 +96,18 @@ def make_tower(
     captions: Sequence[str],
     store: EmbeddingStore,
     seed: int,
+    folder: Path | None = None,
 ) -> Tower:
-    """The trainable copy of an encoder for the n pairs of a training; UsageError as `check_encoder`."""
+    """The trainable copy of an encoder for the n pairs of a training; UsageError as `check_encoder`.
+
+    Args:
+        folder: where a tower may keep what is dear to compute until the training is done.
+    """
     check_encoder(encoder, config)
     if isinstance(encoder, LiteEncoder):
         from trireme.methods.react.lite import LiteTower
 
-        return LiteTower(encoder, config, refs, captions, store, seed)
+        return LiteTower(encoder, config, refs, captions, store, seed, folder)
     from trireme.methods.react.openclip import OpenClipTower
 
     return OpenClipTower(cast(OpenClipEncoder, encoder), config, refs, captions, store, seed)

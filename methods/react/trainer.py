@@ -140,7 +140,8 @@ class Trainer:
         context, seed = self._context, self._context.seed + config.seed_offset
         memory = require_memory(context, "react")
         rows, positions = np.unique(retrieved.rows, return_inverse=True)
-        tower = make_tower(context.encoder, config, memory.refs(rows), memory.captions(rows), context.store, seed)
+        refs, captions = memory.refs(rows), memory.captions(rows)
+        tower = make_tower(context.encoder, config, refs, captions, context.store, seed, folder)
         base = tensors_of(tower)
         measure = self._judge.measure if self._judge is not None else None
         pairs = positions.astype(np.int64)
@@ -151,7 +152,7 @@ class Trainer:
             "memory": memory.manifest["name"],
             "told": "labels" if config.search == "i2i" else "captions",
             "chosen_on": "validation" if self._judge is not None else None,
-            "pictures": trained_on(memory.refs(rows)),
+            "pictures": trained_on(refs),
             "retrieved": retrieved.facts,
             "training": trained.facts,
             "trained_parameters": sum(value.numel() for value in tower.trainable.values()),

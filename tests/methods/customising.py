@@ -152,6 +152,22 @@ def apart(
     )
 
 
+class PowerCutError(Exception):
+    """Stands for whatever stops a process between two steps."""
+
+
+def power_cut(step: int) -> Callable[..., None]:
+    """Instead of `Stepper.update`: the process ends within that step, from 1."""
+    update, number = Stepper.update, count(1)
+
+    def cut(self: Stepper, optimiser: torch.optim.Optimizer, factor: float) -> None:
+        if next(number) == step:
+            raise PowerCutError
+        update(self, optimiser, factor)
+
+    return cut
+
+
 def contrary_scores() -> None:
     """Scores on validation that rise by a point with every measurement in the first process, and fall in the others."""
     number = count(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,19 +16,20 @@ from torch import Tensor
 from trireme.benchmarks.world import open_benchmark, open_pairs
 from trireme.errors import UsageError
 from trireme.methods.base import Context, Validation
-from trireme.methods.react import React
+from trireme.methods.react import React, views
 from trireme.methods.react.method import customised_encoder
 from trireme.methods.react.steps import Stepper
 from trireme.methods.react.towers import Tower
 from trireme.methods.zero_shot import ZeroShot, ZeroShotConfig
 from trireme.retrieval.encoders.gated import GATE
 from trireme.retrieval.encoders.lite import LiteEncoder
+from trireme.retrieval.encoders.lite.trunk import Trunk
 from trireme.retrieval.index import IndexConfig
 from trireme.retrieval.memory import Memory
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Role, Sample
 
-from .customising import customise, recipe, same_tensors, tower_of
+from .customising import PowerCutError, customise, power_cut, recipe, same_tensors, tower_of
 from .synthetic import Pairs
 
 pytestmark = pytest.mark.slow
@@ -47,10 +49,6 @@ BUSY: dict[str, Any] = {
     "clip": 1.0,
     "checkpoint_every": 2,
 }
-
-
-class PowerCutError(Exception):
-    """Stands for whatever stops a process between two steps."""
 
 
 @pytest.fixture(scope="module")
@@ -142,21 +140,132 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
     """With every kind of dropout, a mean of weights and early stopping; stopped in step 4, after an epoch of three."""
     whole = customise(context, **BUSY, variant=variant)
     context.artifacts = tmp_path / "stopped"
-    update, done = Stepper.update, []
-
-    def failing(self: Stepper, *arguments: Any) -> None:
-        done.append(1)
-        if len(done) == 4:
-            raise PowerCutError
-        update(self, *arguments)
-
-    monkeypatch.setattr(Stepper, "update", failing)
-    with pytest.raises(PowerCutError):
-        customise(context, **BUSY, variant=variant)
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "update", power_cut(4))
+        with pytest.raises(PowerCutError):
+            customise(context, **BUSY, variant=variant)
     resumed = customise(context, **BUSY, variant=variant)
     assert "going on after step" in capsys.readouterr().err
     same_tensors(whole.encoder, resumed.encoder)
     assert whole.record == resumed.record
+
+
+def forget() -> None:
+    """As a new process would begin: no views in memory."""
+    views._views.clear()
+
+
+@pytest.fixture
+def no_trunk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From its call on, a pass through the trunk is an error."""
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("through the trunk again")
+
+    return lambda: monkeypatch.setattr(Trunk, "forward", forbidden)
+
+
+@pytest.mark.parametrize("remembered", [True, False], ids=["second recipe of a process", "first one"])
+def test_a_stopped_training_goes_through_the_trunk_once(
+    remembered: bool,
+    context: Context,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_trunk: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Stopped in step 4, after views and one measurement; the next process has neither, but finds both on disk."""
+    whole = customise(context, **BUSY)
+    if not remembered:
+        forget()
+    context.artifacts = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "update", power_cut(4))
+        with pytest.raises(PowerCutError):
+            customise(context, **BUSY)
+    [partial] = (context.artifacts / "react").glob("*.partial")
+    assert len(list(partial.glob("views-*.npy"))) == 2, "of the pairs and of the validation pictures"
+    forget()
+    no_trunk()
+    resumed = customise(context, **BUSY)
+    said, pictures = capsys.readouterr().err, whole.record["retrieved"]["distinct_pairs"]
+    assert f"2 views of {pictures} pictures were kept by the training that was stopped" in said
+    assert "going on after step 2 of 8" in said, "measured there, at the end of an epoch of two"
+    same_tensors(whole.encoder, resumed.encoder)
+    assert whole.record == resumed.record
+    assert not partial.exists(), "views are large: what is done keeps none"
+
+
+def test_a_training_stopped_before_its_first_step_keeps_its_views(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_trunk: Callable[[], None]
+) -> None:
+    context.validation = None
+    whole = customise(context, **BUSY)
+    context.artifacts = tmp_path / "stopped"
+    forget()
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "update", power_cut(1))
+        with pytest.raises(PowerCutError):
+            customise(context, **BUSY)
+    assert not list(context.artifacts.rglob("checkpoint*"))
+    forget()
+    no_trunk()
+    same_tensors(whole.encoder, customise(context, **BUSY).encoder)
+
+
+def test_views_are_kept_under_all_that_they_depend_on(context: Context, tmp_path: Path) -> None:
+    """Pictures, their order, how many views, the seed: each gives another file, and the same ones the same bits."""
+    assert context.memory is not None
+    refs = context.memory.refs(range(4))
+    first = views.views_of(refs, 2, 0, tmp_path)
+    for others in ((refs[:3], 2, 0), (refs[::-1], 2, 0), (refs, 3, 0), (refs, 2, 1), (refs, 1, 0)):
+        forget()
+        made = views.views_of(*others, tmp_path)
+        assert made.shape != first.shape or not torch.equal(made, first)
+    assert len(list(tmp_path.iterdir())) == 6
+    forget()
+    assert torch.equal(views.views_of(refs, 2, 0, tmp_path), first)
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "empty"])
+def test_damaged_views_are_named_and_made_again(
+    harm: str, context: Context, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert context.memory is not None
+    refs = context.memory.refs(range(4))
+    forget()
+    expected = views.views_of(refs, 2, 0, tmp_path)
+    [path] = tmp_path.iterdir()
+    content = path.read_bytes()
+    path.write_bytes(
+        {"cut": content[:-9], "changed": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:], "empty": b""}[harm]
+    )
+    forget()
+    assert torch.equal(views.views_of(refs, 2, 0, tmp_path), expected)
+    assert f"warning: {path} cannot be used (" in capsys.readouterr().err
+    assert [left.read_bytes() for left in tmp_path.iterdir()] == [content]
+
+
+def test_a_full_disk_keeps_no_views_and_stops_no_training(
+    context: Context, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system's limit on file sizes stands in for it; 3 views of 4 pictures of 16 x 640 bfloat16 have 245,760
+    bytes."""
+    assert context.memory is not None
+    refs = context.memory.refs(range(4))
+    forget()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, hard))
+    try:
+        made = views.views_of(refs, 3, 0, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert made.shape == (3, 4, 16, 640)
+    said = capsys.readouterr().err
+    assert "note: the disk is full while writing" in said
+    assert len(said.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_first_loss_is_that_of_the_encoders_own_embeddings(context: Context) -> None:

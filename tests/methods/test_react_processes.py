@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from trireme.methods.base import Context
 from trireme.methods.react import checkpoints
 from trireme.methods.react.steps import Stepper
 
-from .customising import apart, customise, disc_context, same_tensors
+from .customising import PowerCutError, apart, customise, disc_context, power_cut, same_tensors
 
 BUSY: dict[str, Any] = {"variant": "locked_text", "lr": 1e-3, "epochs": 3, "averaging": 0.6, "caption_parts": 0.5}
 TOGETHER: list[dict[str, Any]] = [
@@ -109,22 +107,6 @@ def test_processes_that_see_different_things_end_with_one_line(
     _, said = ended(started)
     assert started.returncode != 0
     assert f"trireme.errors.DataError: {message}" in said
-
-
-class PowerCutError(Exception):
-    """Stands for whatever stops a process between two steps."""
-
-
-def power_cut(step: int) -> Callable[..., None]:
-    """Instead of `Stepper.update`: the process ends within that step, from 1."""
-    update, number = Stepper.update, count(1)
-
-    def cut(self: Stepper, optimiser: torch.optim.Optimizer, factor: float) -> None:
-        if next(number) == step:
-            raise PowerCutError
-        update(self, optimiser, factor)
-
-    return cut
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[str, str]:

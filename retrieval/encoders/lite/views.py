@@ -14,6 +14,8 @@ from trireme.retrieval.encoders.lite.trunk import Trunk, preprocess
 from trireme.types import ImageRef
 
 BATCH = 64
+VERSION = 1
+"""Raise it when the same pictures, number of views and seed give other tokens: some are kept on disk."""
 
 
 def read_pixels(refs: Sequence[ImageRef]) -> Tensor:
