@@ -55,7 +55,8 @@ class ReactConfig:
         evaluate_every: epochs between two measurements on validation pictures.
         patience: measurements without a better one after which training stops; 0: it never stops early.
         checkpoint_every: steps between two checkpoints that a killed training goes on from.
-        train_grid: values of training options to choose from on validation pictures.
+        train_grid: values of training options to choose from on validation pictures. Where there are none it is not
+            searched, which is said and recorded (likewise several interpolations, and patience).
         may_lose: points that a subset may lose against the base encoder's zero-shot on validation.
         seed_offset: added to the run's seed, for repeated trainings of one run.
     """
@@ -149,6 +150,19 @@ def training_options(config: ReactConfig) -> dict[str, Any]:
         *(() if config.variant == "gated_image" else ("layers", "gate_lr")),
     }
     return {f.name: getattr(config, f.name) for f in fields(config) if f.name not in unused}
+
+
+def unchosen(config: ReactConfig) -> dict[str, str]:
+    """The options that only validation pictures can carry out, and what stands in for each where there are none."""
+    found = {}
+    if config.train_grid:
+        stated = ", ".join(f"{name}={getattr(config, name)}" for name in config.train_grid)
+        found["train_grid"] = f"not searched, {stated} is trained"
+    if len(set(config.interpolation)) > 1:
+        found["interpolation"] = f"{max(config.interpolation):g}"
+    if config.patience:
+        found["patience"] = f"all {config.epochs} epochs are trained"
+    return found
 
 
 def _numbers(config: ReactConfig) -> Iterator[tuple[str, float]]:

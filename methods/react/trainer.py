@@ -15,13 +15,15 @@ from trireme.files import fingerprint
 from trireme.methods.base import Context, Validation, require_memory
 from trireme.methods.classes import ensemble, prompt_embeddings, rank, similarity
 from trireme.methods.react.artifacts import Artifact, customised
-from trireme.methods.react.config import ReactConfig, dropped, training_options
+from trireme.methods.react.config import ReactConfig, dropped, training_options, unchosen
 from trireme.methods.react.customise import Customisation, interpolated, shares_tried
 from trireme.methods.react.distributed import check_split, decided, processes
+from trireme.methods.react.distributed import rank as process_rank
 from trireme.methods.react.retrieve import RetrievedSet, retrieve
 from trireme.methods.react.steps import batch_size, precision_of
 from trireme.methods.react.towers import Tower, check_encoder, load_tensors, make_tower, tensors_of
 from trireme.methods.selection import Scored, Setting, grid_settings, select, subset_scores
+from trireme.progress import say
 from trireme.retrieval.encoders.base import resolve_device
 from trireme.retrieval.encoders.customised import Customised
 from trireme.retrieval.overlap import trained_on
@@ -80,6 +82,8 @@ class Trainer:
     def run(self) -> tuple[Artifact, dict[str, Any]]:
         """The artifact that validation prefers, and facts for the run record.
 
+        Without validation pictures nothing is chosen; the facts then name the options that would have needed them.
+
         Raises:
             UsageError, DataError: see `check_encoder`, `retrieve` and `Customisation`.
         """
@@ -88,9 +92,15 @@ class Trainer:
         for config in configs:  # all of them before the first is trained
             check_encoder(self._context.encoder, config)
             check_split(config.batch, config.accumulation)
+        facts: dict[str, Any] = {}
+        if self._judge is None and (without := unchosen(self._config)):
+            facts["without_validation"] = without
+            if process_rank() == 0:
+                stated = "; ".join(f"{option}: {what}" for option, what in without.items())
+                say(f"note: there are no validation pictures to choose on; {stated}")
         artifacts = [self._artifact(config) for config in configs]
         if self._judge is None or len(artifacts) == 1:
-            return artifacts[0], {}
+            return artifacts[0], facts
         scores = [artifact.record["validation"] for artifact in artifacts]
         numbers: list[Setting] = [{"recipe": number} for number in range(len(recipes))]
         best, _ = select(numbers, lambda s: scores[s["recipe"]], self._judge.zero_shot, self._config.may_lose)

@@ -220,14 +220,41 @@ def test_validation_chooses_the_recipe_and_the_choice_is_recorded(context: Conte
     assert len(list((context.artifacts / "react").glob("*/record.json"))) == 4, "each recipe was trained once"
 
 
-def test_without_validation_nothing_is_chosen(blind: Context) -> None:
+def test_without_validation_nothing_is_chosen(blind: Context, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which is said in one line before it trains, and recorded: no grid looks searched that was not."""
     options = {"train_grid": {"lr": [1.0, 2.0]}, "patience": 3, "interpolation": [0.5, 1.0]}
     artifact, facts = Trainer(blind, recipe(**{**QUICK, **options})).run()
-    assert facts == {}
+    assert facts == {
+        "without_validation": {
+            "train_grid": "not searched, lr=0.02 is trained",
+            "interpolation": "1",
+            "patience": "all 2 epochs are trained",
+        }
+    }
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "validation" in line]
+    assert line == (
+        "note: there are no validation pictures to choose on; train_grid: not searched, lr=0.02 is trained; "
+        "interpolation: 1; patience: all 2 epochs are trained"
+    )
     assert artifact.record["key"]["options"]["lr"] == 0.02
     assert artifact.record["interpolation"] == 1.0
     assert artifact.record["training"]["measured"] == []
     assert artifact.record["training"]["kept_epoch"] is None
+
+
+def test_who_asks_for_no_choice_misses_none(blind: Context, capsys: pytest.CaptureFixture[str]) -> None:
+    method = React(recipe(**QUICK, interpolation=[0.5]))
+    method.fit(blind)
+    assert "without_validation" not in method.facts()
+    assert "validation" not in capsys.readouterr().err
+
+
+def test_a_choice_that_could_not_be_made_is_in_the_run_record(blind: Context) -> None:
+    method = React(recipe(**QUICK, train_grid={"variant": ["gated_image", "locked_text"]}))
+    method.fit(blind)
+    assert method.facts()["variant"] == "locked_text"
+    assert method.facts()["without_validation"] == {"train_grid": "not searched, variant=locked_text is trained"}
+    assert "recipe_selection" not in method.facts()
 
 
 @pytest.mark.parametrize(
