@@ -71,6 +71,9 @@ class Method(Protocol):
     computed, says so with `metadata=trireme.types.WITHOUT_EFFECT` and is no part of a run's hash; every other field is.
     `supervision`, `needs_memory` and `uses_validation` may depend on the configuration. `version` is raised when the
     code changes what the method answers.
+
+    Two more may be there, to refuse with a UsageError before anything is encoded: `check(encoder)`, and, asked where
+    `uses_validation` and the benchmark has them, `check_validation(validation)`.
     """
 
     Config: ClassVar[type[Any]]

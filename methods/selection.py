@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from trireme.errors import UsageError
+from trireme.errors import UsageError, unknown_name
 from trireme.methods.base import Validation
+from trireme.progress import say
 from trireme.types import Ints
 
 Setting = dict[str, Any]
@@ -60,6 +61,35 @@ def grid_settings(grid: Mapping[str, Sequence[Any]]) -> Iterator[Setting]:
             raise UsageError(f"the grid of '{key}' lists no value")
     for combination in itertools.product(*grid.values()):
         yield dict(zip(grid.keys(), combination, strict=True))
+
+
+def unguarded(may_lose: Mapping[str, float], validation: Validation) -> list[str]:
+    """The guarded subsets that go without a guard, because the benchmark divides its pictures into none.
+
+    Such are pictures in folders and tables: there a guard that a method's config sets for other benchmarks is void.
+
+    Raises:
+        UsageError: the benchmark has subsets, and this is none of them, or none that a validation picture is in.
+    """
+    benchmark = validation.benchmark
+    groups = {benchmark.class_groups[sample.label] for sample in validation.samples}
+    held = [name for name, of in benchmark.subsets.items() if of is None or groups & set(of)]
+    absent = [name for name in may_lose if name not in held]
+    if not absent or all(of is None for of in benchmark.subsets.values()):
+        return absent
+    if absent[0] in benchmark.subsets:
+        raise UsageError(
+            f"may_lose cannot guard '{absent[0]}': {benchmark.name} has no validation picture of it; "
+            f"it has some of {', '.join(held)}"
+        )
+    raise unknown_name(f"subset of {benchmark.name} in may_lose", absent[0], held)
+
+
+def note_unguarded(may_lose: Mapping[str, float], validation: Validation) -> None:
+    """Name the guards that are void, in one line; UsageError as for `unguarded`."""
+    if absent := unguarded(may_lose, validation):
+        what = f"may_lose of {', '.join(absent)} guards nothing"
+        say(f"note: {what}, {validation.benchmark.name} does not divide its pictures into subsets")
 
 
 def allowed(scored: Scored, reference: Mapping[str, float], may_lose: Mapping[str, float]) -> bool:

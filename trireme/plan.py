@@ -10,6 +10,7 @@ from typing import Any
 from trireme import compose
 from trireme.errors import TriremeError, UsageError
 from trireme.files import fingerprint
+from trireme.methods.base import Validation
 from trireme.progress import say
 from trireme.registry import PAIR_SETS
 from trireme.request import Request
@@ -140,6 +141,9 @@ def plan_run(
     for name in training:
         bench.check_training(name, benchmark)
     validation = opened.validation if getattr(method, "uses_validation", True) else None
+    if validation and hasattr(method, "check_validation"):
+        pictures = bench.samples(validation, Role.VALIDATION)
+        method.check_validation(Validation(bench.benchmark(validation), pictures))
     parts = {
         "method": {"registry": component.target, "version": getattr(cls, "version", 1), "config": effective(component)},
         "benchmark": opened.fingerprint(role),

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trireme.methods.base import Context, require_fitted, require_memory
+from trireme.methods.base import Context, Validation, require_fitted, require_memory
 from trireme.methods.classes import ensemble, prompt_embeddings, rank, similarity
 from trireme.methods.react.artifacts import Artifact
 from trireme.methods.react.config import ReactConfig, check
 from trireme.methods.react.towers import check_encoder
 from trireme.methods.react.trainer import Trainer
+from trireme.methods.selection import unguarded
 from trireme.retrieval.encoders.base import Encoder
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Floats, Predictions, Sample, Supervision, Task
@@ -64,11 +65,15 @@ class React:
         for variant in self.config.train_grid.get("variant", [self.config.variant]):
             check_encoder(encoder, replace(self.config, variant=variant))
 
+    def check_validation(self, validation: Validation) -> None:
+        """Refuse a guard for a subset that the benchmark does not have. UsageError."""
+        unguarded(self.config.may_lose, validation)
+
     def fit(self, context: Context) -> None:
         """Retrieve, customise (or load what the same command made before), encode the prompts of the classes.
 
         Raises:
-            UsageError: no memory, or an encoder that cannot be customised.
+            UsageError: no memory, an encoder that cannot be customised, or a guard for a subset that is not there.
             DataError: a class retrieved nothing, captions are missing, or the training diverged.
         """
         memory = require_memory(context, "react")

@@ -22,7 +22,7 @@ from trireme.methods.react.distributed import rank as process_rank
 from trireme.methods.react.retrieve import RetrievedSet, retrieve
 from trireme.methods.react.steps import batch_size, precision_of
 from trireme.methods.react.towers import Tower, check_encoder, load_tensors, make_tower, tensors_of
-from trireme.methods.selection import Scored, Setting, grid_settings, select, subset_scores
+from trireme.methods.selection import Scored, Setting, grid_settings, note_unguarded, select, subset_scores
 from trireme.progress import say
 from trireme.retrieval.encoders.base import resolve_device
 from trireme.retrieval.encoders.customised import Customised
@@ -92,12 +92,7 @@ class Trainer:
         for config in configs:  # all of them before the first is trained
             check_encoder(self._context.encoder, config)
             check_split(config.batch, config.accumulation)
-        facts: dict[str, Any] = {}
-        if self._judge is None and (without := unchosen(self._config)):
-            facts["without_validation"] = without
-            if process_rank() == 0:
-                stated = "; ".join(f"{option}: {what}" for option, what in without.items())
-                say(f"note: there are no validation pictures to choose on; {stated}")
+        facts = self._undecided()
         artifacts = [self._artifact(config) for config in configs]
         if self._judge is None or len(artifacts) == 1:
             return artifacts[0], facts
@@ -106,6 +101,18 @@ class Trainer:
         best, _ = select(numbers, lambda s: scores[s["recipe"]], self._judge.zero_shot, self._config.may_lose)
         tried = [{**recipe, "scores": _rounded(score)} for recipe, score in zip(recipes, scores, strict=True)]
         return artifacts[best.setting["recipe"]], {"recipe_selection": tried}
+
+    def _undecided(self) -> dict[str, Any]:
+        """What the options leave to validation pictures that there are not: said, and for the record."""
+        validation = self._context.validation
+        if self._judge is not None and validation is not None:
+            note_unguarded(self._config.may_lose, validation)
+            return {}
+        without = unchosen(self._config)
+        if without and process_rank() == 0:
+            stated = "; ".join(f"{option}: {what}" for option, what in without.items())
+            say(f"note: there are no validation pictures to choose on; {stated}")
+        return {"without_validation": without} if without else {}
 
     def _changed(self, recipe: Setting) -> ReactConfig:
         kinds = {name: type(getattr(self._config, name)) for name in recipe}

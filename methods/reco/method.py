@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trireme.methods.base import Context, require_fitted, require_memory
+from trireme.methods.base import Context, Validation, require_fitted, require_memory
 from trireme.methods.classes import rank, similarity
 from trireme.methods.recall import recall_column
 from trireme.methods.reco.artifacts import remembered
@@ -15,7 +15,7 @@ from trireme.methods.reco.choose import ClassTexts, Fusions, Trial, choose_start
 from trireme.methods.reco.config import RecoConfig, check
 from trireme.methods.reco.refine import Retriever
 from trireme.methods.reco.trainer import Trainer
-from trireme.methods.selection import Setting
+from trireme.methods.selection import Setting, note_unguarded, unguarded
 from trireme.types import Floats, Predictions, Sample, Supervision, Task
 
 
@@ -59,11 +59,15 @@ class Reco:
         """Captions of the training pairs where it trains, captions of the memory where it retrieves."""
         return Supervision("captions" if self.config.train_on else "none", "captions" if self.needs_memory else "none")
 
+    def check_validation(self, validation: Validation) -> None:
+        """Refuse a guard for a subset that the benchmark does not have. UsageError."""
+        unguarded(self.config.may_lose, validation)
+
     def fit(self, context: Context) -> None:
         """Choose the start, train the fusion (or load it), choose between them, refine the classes.
 
         Raises:
-            UsageError: a memory is needed and missing or empty.
+            UsageError: a memory is needed and missing or empty, or a guard is for a subset that is not there.
             DataError: the training pairs cannot be used.
             MemoryMismatchError: another encoder built the memory.
         """
@@ -72,6 +76,7 @@ class Reco:
         retriever = Retriever(memory, config, context.encoder.fingerprint, context.device)
         trial = None
         if self.uses_validation and context.validation is not None and context.validation.samples:
+            note_unguarded(config.may_lose, context.validation)
             trial = Trial(context, context.validation, retriever, config)
         setting, facts = self._start(trial, context.artifacts)
         outcome = Trainer(context, retriever, config, setting).fusions(trial)

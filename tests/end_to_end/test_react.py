@@ -143,6 +143,7 @@ def test_a_config_declares_a_customised_encoder(trained: Place) -> None:
         (["method.short.min_similarity=0.99"], 1, "classes retrieved no pair"),
         (["method.short.variant=gated_images"], 2, "did you mean 'gated_image'"),
         (["method.short.lr=1e30"], 1, "not finite"),
+        (["method.short.patience=1", "method.short.may_lose={comon: 1.0}"], 2, "did you mean 'common'"),
     ],
 )
 def test_what_cannot_work_is_told_in_one_line(trained: Place, changes: list[str], code: int, says: str) -> None:

@@ -73,6 +73,11 @@ def test_a_bad_recipe_of_a_grid_is_refused_before_the_first_one_is_trained(conte
     refused(context, "no more; not 5", variant="locked_text", train_grid=grid)
 
 
+def test_a_guard_for_a_subset_that_is_not_there(context: Context) -> None:
+    message = "unknown subset of discs/validation in may_lose 'knwon'; did you mean 'known'"
+    refused(context, message, patience=1, may_lose={"knwon": 1.0})
+
+
 def test_layers_count_for_gated_blocks_only(context: Context) -> None:
     check_encoder(context.encoder, recipe(layers=5, variant="locked_text"))
     check_encoder(context.encoder, recipe(layers=2))

@@ -320,6 +320,16 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
         Reco(RecoConfig(**options))
 
 
+def test_a_guard_for_a_subset_that_is_not_there(vectors: VectorWorld) -> None:
+    """Where something is chosen; without a choice a guard has nothing to do."""
+    context, guard = vectors.context(), {"may_lose": {"knwon": 1.0}}
+    message = "unknown subset of vectors/validation in may_lose 'knwon'; did you mean 'known'"
+    with pytest.raises(UsageError, match=message):
+        fitted(context, **SUM, **guard, grid={"k": [2.0, 4.0]})
+    assert not context.artifacts.exists()
+    fitted(context, **SUM, **guard)
+
+
 def test_missing_memory_and_early_predict_are_clear_errors(vectors: VectorWorld) -> None:
     context = vectors.context()
     context.memory = None

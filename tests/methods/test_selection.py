@@ -10,7 +10,16 @@ import pytest
 
 from trireme.errors import UsageError
 from trireme.methods.base import Validation
-from trireme.methods.selection import Scored, grid_settings, grid_shape, neighbour_means, select, subset_scores
+from trireme.methods.selection import (
+    Scored,
+    grid_settings,
+    grid_shape,
+    neighbour_means,
+    note_unguarded,
+    select,
+    subset_scores,
+    unguarded,
+)
 from trireme.types import ImageRef, Sample
 
 
@@ -61,6 +70,45 @@ def test_a_guarded_subset_may_lose_only_so_much() -> None:
 def test_where_nothing_keeps_the_guard_the_smallest_loss_wins() -> None:
     scores = [{"common": 40.0, "fresh": 90.0}, {"common": 50.0, "fresh": 10.0}]
     assert choose(scores, reference={"common": 60.0, "fresh": 3.0}, may_lose={"common": 0.5}) == 1
+
+
+def divided(*groups: str, **subsets: tuple[str, ...] | None) -> Validation:
+    """One picture of each of the groups; three groups of classes."""
+    known = ("common", "fresh", "rare")
+    benchmark: Any = SimpleNamespace(name="b", class_groups=known, subsets={"all": None, **subsets})
+    return Validation(benchmark, [Sample(group, ImageRef("x"), known.index(group)) for group in groups])
+
+
+@pytest.mark.parametrize(
+    ("guard", "message"),
+    [
+        ("comon", "unknown subset of b in may_lose 'comon'; did you mean 'common'?"),
+        ("zzz", "unknown subset of b in may_lose 'zzz'; known: all, common"),
+        ("rare", "may_lose cannot guard 'rare': b has no validation picture of it; it has some of all, common"),
+    ],
+)
+def test_a_guard_for_a_subset_that_is_not_there(guard: str, message: str) -> None:
+    validation = divided("common", "fresh", common=("common",), rare=("rare",))
+    for check in (unguarded, note_unguarded):
+        with pytest.raises(UsageError) as caught:
+            check({"common": 1.0, guard: 1.0}, validation)
+        assert str(caught.value) == message
+
+
+def test_guards_for_subsets_that_are_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """`both` holds a picture of one of its two groups, which is enough."""
+    validation = divided("common", common=("common",), both=("rare", "common"))
+    assert unguarded({"all": 1.0, "common": 0.5, "both": 2.0}, validation) == []
+    note_unguarded({"common": 0.5}, validation)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_benchmark_without_subsets_voids_a_guard(capsys: pytest.CaptureFixture[str]) -> None:
+    """Configs that come with Trireme guard subsets of the world, and serve pictures in folders too."""
+    assert unguarded({"common": 1.0, "all": 1.0}, divided("fresh")) == ["common"]
+    note_unguarded({"common": 1.0}, divided("fresh"))
+    said = capsys.readouterr().err
+    assert said == "note: may_lose of common guards nothing, b does not divide its pictures into subsets\n"
 
 
 def test_subset_scores_average_the_main_metric_over_the_groups_of_a_subset() -> None:

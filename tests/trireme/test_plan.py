@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.conftest import draw
-from trireme import compose
+from trireme import compose, workbench
 from trireme.errors import DataError, TriremeError, UsageError
 from trireme.plan import Run, default_memory, effective, make_plan, training_sets
 from trireme.request import parse
@@ -95,6 +96,30 @@ def test_hashes_of_other_methods_hold_every_option(name: str) -> None:
     """As before there was a mark, so that the names of their runs stay."""
     component, _ = compose.method(name, {})
     assert effective(component) == component.resolved()
+
+
+@pytest.mark.parametrize("method", ["react-paper", "reco-start"])
+def test_a_guard_for_a_subset_that_is_not_there_stops_the_plan(
+    method: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is encoded. Pictures in folders have no subsets: a guard is void there, and no error."""
+    (folder / "split").mkdir()
+    (folder / "test").rename(folder / "split" / "test")
+    (folder / "other").rename(folder / "split" / "val")
+    choosing = {"react-paper": "patience=1", "reco-start": "grid={k: [1, 2]}"}[method]
+    asked = (
+        f"method={method}",
+        "benchmark=folder:split",
+        "memory=folder:train",
+        f"method.{method}.{choosing}",
+        f"method.{method}.may_lose={{comon: 1.0}}",
+    )
+    assert one(*asked).validation == "folder:split"
+    opened = workbench.open_benchmark
+    subsets = {"all": None, "common": ("",)}
+    monkeypatch.setattr(workbench, "open_benchmark", lambda name: replace(opened(name), subsets=subsets))
+    with pytest.raises(UsageError, match="subset of folder:split in may_lose 'comon'; did you mean 'common'"):
+        plan(*asked)
 
 
 def test_the_name_of_a_method_is_not_part_of_the_hash(folder: Path) -> None:
