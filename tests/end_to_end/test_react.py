@@ -131,6 +131,12 @@ def test_a_config_declares_a_customised_encoder(trained: Place) -> None:
     trained.trireme("run", *FEW, "out=declared")
     [[_, score]] = top1(trained, "zero_shot", "all", "declared").items()
     assert score == top1(trained, "short", "all", "declared")["lite"]
+    half = ("method=zero_shot", "benchmark=world/tiny", "encoder=declared")
+    refused = trained.trireme("run", *half, "encoder.dtype=bfloat16", "out=half", code=2)
+    assert "encoder.dtype cannot change 'declared'" in refused.stderr
+    assert "write dtype=bfloat16" in refused.stderr
+    trained.trireme("run", *half, "dtype=bfloat16", "out=half")
+    assert trained.records("half")["zero_shot"]["encoder"]["config"]["dtype"] == "bfloat16"  # type: ignore[index]
     (folder / "misspelt.yaml").write_text(text + "  sed: 1\n")
     wrong = trained.trireme("run", "method=knn", "benchmark=world/tiny", "encoder=misspelt", code=2)
     assert re.search(r"key of customise 'sed'.*did you mean 'seed'", wrong.stderr)
