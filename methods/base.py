@@ -11,6 +11,7 @@ from trireme.errors import UsageError
 from trireme.types import Benchmark, PairSet, Predictions, Sample, Supervision, Task
 
 if TYPE_CHECKING:
+    from trireme.methods.rankers.base import Engine
     from trireme.retrieval.encoders.base import Encoder
     from trireme.retrieval.memory import Memory
     from trireme.retrieval.store import EmbeddingStore
@@ -32,6 +33,11 @@ class Validation:
     samples: Sequence[Sample]
 
 
+def no_ranker(name: str) -> Engine:
+    """Where a context has no rankers."""
+    raise UsageError(f"ranker '{name}' is asked for, but this context has no rankers")
+
+
 @dataclass(slots=True)
 class Context:
     """Everything a method may use, the same for every method of a comparison.
@@ -48,6 +54,7 @@ class Context:
         seed: seeds every random choice of the method.
         device: where trained parts run, as torch names it.
         artifacts: the folder of trained parts; a method keys its own files by all that they depend on.
+        ranker: opens a multimodal ranker by its name (`trireme ls rankers`).
     """
 
     encoder: Encoder
@@ -61,6 +68,7 @@ class Context:
     seed: int
     device: str
     artifacts: Path
+    ranker: Callable[[str], Engine] = no_ranker
 
 
 @runtime_checkable

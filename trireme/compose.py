@@ -8,7 +8,7 @@ from typing import Any, get_origin, get_type_hints
 
 from trireme import config
 from trireme.errors import TriremeError, UsageError, unknown_name
-from trireme.registry import ENCODERS, METHODS, Registry
+from trireme.registry import ENCODERS, METHODS, RANKERS, Registry
 from trireme.types import without_effect
 
 
@@ -18,7 +18,7 @@ class Component:
 
     Attributes:
         label: the name shown in tables; `reco(k=16)` where the command line changed something.
-        target: its registry name (methods, encoders) or pair set (memories).
+        target: its registry name (methods, encoders, rankers) or pair set (memories).
         config: an instance of the schema.
         customise: of an encoder that a method makes, how (`trireme.customised`); else empty.
     """
@@ -45,6 +45,11 @@ def method(name: str, overrides: Mapping[str, Any]) -> tuple[Component, Any]:
 def encoder(name: str, overrides: Mapping[str, Any], device: str | None, dtype: str | None) -> tuple[Component, Any]:
     """The encoder's component and its class; `device` and `dtype` apply where its config has such fields."""
     return _with_class(ENCODERS, "encoder", name, overrides, {"device": device, "dtype": dtype})
+
+
+def ranker(name: str, overrides: Mapping[str, Any], device: str | None) -> tuple[Component, Any]:
+    """The ranker's component and its class; `device` applies where its config has such a field."""
+    return _with_class(RANKERS, "ranker", name, overrides, {"device": device})
 
 
 def _with_class(

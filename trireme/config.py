@@ -1,7 +1,8 @@
 """YAML configs, found by name: the package's own folder, then `configs/` of the working folder and $TRIREME_CONFIGS.
 
-Kinds: encoder, memory, method, suite. A file `configs/method/reco/mean.yaml` is the method `reco/mean`. A method or an
-encoder that is registered but has no file is found too, with its default configuration. Nothing heavy is imported here.
+Kinds: encoder, memory, method, ranker, suite. A file `configs/method/reco/mean.yaml` is the method `reco/mean`. A
+method, an encoder or a ranker that is registered but has no file is found too, with its default configuration. Nothing
+heavy is imported here.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from trireme.errors import UsageError, unknown_name
-from trireme.registry import ENCODERS, METHODS, PAIR_SETS
+from trireme.registry import ENCODERS, METHODS, PAIR_SETS, RANKERS
 
-KINDS = ("encoder", "memory", "method", "suite")
+KINDS = ("encoder", "memory", "method", "ranker", "suite")
 FOREIGN = "faiss:"
 """Prefix of a memory that is a FAISS index written elsewhere, with its list of labels."""
 BUILT = "built:"
@@ -26,7 +27,7 @@ _PLACES = {
     BUILT: "the folder of a memory built before",
 }
 
-_REGISTRIES = {"method": METHODS, "encoder": ENCODERS}
+_REGISTRIES = {"method": METHODS, "encoder": ENCODERS, "ranker": RANKERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Named:
     """A named config before its schema is known.
 
     Attributes:
-        target: registry name of what it configures (methods, encoders), the pair set (memories), "" for a suite.
+        target: registry name of what it configures (methods, encoders, rankers), the pair set (memories), "" (suites).
         fields: its own settings, less `description` and the target.
         path: the file, None where a registered name or a pair set stands for itself.
     """

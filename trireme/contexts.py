@@ -52,6 +52,7 @@ def make_context(run: Run, bench: Workbench, benchmark: Benchmark, phases: Phase
         seed=run.seed,
         device=bench.device,
         artifacts=bench.artifacts,
+        ranker=bench.ranker,
     )
 
 

@@ -14,7 +14,9 @@ from trireme.files import atomic_file, lock_file
 from trireme.progress import say
 from trireme.types import Predictions, Sample
 
-RESERVED = ("sample_id", "label", "group", "status", "ranked", "scores")
+CANDIDATES = "candidates"
+"""The column of the classes that a re-ranker chose among."""
+RESERVED = ("sample_id", "label", "group", "status", "ranked", "scores", CANDIDATES)
 
 
 class Partial:
@@ -75,6 +77,9 @@ def as_table(samples: Sequence[Sample], predictions: Predictions, method: str) -
             [row[ok] for row, ok in zip(predictions.scores, found, strict=True)], pa.list_(pa.float32())
         ),
     }
+    if predictions.candidates is not None:
+        kept = [row[row >= 0] for row in predictions.candidates]
+        columns[CANDIDATES] = pa.array(kept, pa.list_(pa.int32()))
     for name, values in predictions.extras.items():
         if name in RESERVED or len(values) != n:
             raise TriremeError(

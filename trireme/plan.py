@@ -144,7 +144,7 @@ def plan_run(
     if validation and hasattr(method, "check_validation"):
         pictures = bench.samples(validation, Role.VALIDATION)
         method.check_validation(Validation(bench.benchmark(validation), pictures))
-    parts = {
+    parts: dict[str, Any] = {
         "method": {"registry": component.target, "version": getattr(cls, "version", 1), "config": effective(component)},
         "benchmark": opened.fingerprint(role),
         "role": str(role),
@@ -154,6 +154,8 @@ def plan_run(
         "training": [bench.pair_set(name).fingerprint for name in training],
         "validation": bench.validation_fingerprint(benchmark) if validation else None,
     }
+    if rankers := getattr(method, "rankers", ()):  # absent from the hash of a method that asks none
+        parts["rankers"] = [[bench.ranker(name).fingerprint, bench.ranker(name).version] for name in rankers]
     run = fingerprint(parts)
     name = "--".join(map(_slug, (component.label, benchmark, part.encoder.name, str(seed)))) + f"--{run}"
     return Run(component, cls, benchmark, encoder, memory, seed, role, training, validation, run, name)

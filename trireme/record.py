@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 
 from trireme import environment
 from trireme.methods.base import Context, Method
+from trireme.methods.rankers.base import REPLY_STATUS
 from trireme.methods.recall import INDEX_RECALL
 from trireme.plan import Run, effective
 from trireme.results.schema import SCHEMA
@@ -85,6 +87,7 @@ def assemble(
             "failures": [{"id": sample, "reason": reason} for sample, reason in readable.failures.items()],
         },
         "metrics": list(benchmark.metrics),
+        "replies": _replies(predictions),
         "seconds": dict(seconds),
         "peak_memory_mib": round(environment.peak_memory_mib(), 1),
         "images_per_second": round(predicted / spent, 1) if predicted and spent else None,
@@ -130,6 +133,15 @@ def _memory(run: Run, bench: Workbench, context: Context, predictions: pa.Table)
         "index_recall": pc.mean(predictions[INDEX_RECALL]).as_py() if measured else None,
         "manifest": kept,
     }
+
+
+def _replies(predictions: pa.Table) -> dict[str, Any] | None:
+    """How many replies of a ranker have each status, and what they cost; None for methods that ask none."""
+    if REPLY_STATUS not in predictions.column_names:
+        return None
+    counts = Counter(status for status in predictions[REPLY_STATUS].to_pylist() if status is not None)
+    tokens = {name: pc.sum(predictions[name]).as_py() or 0 for name in ("prompt_tokens", "completion_tokens")}
+    return {"statuses": dict(sorted(counts.items())), **tokens}
 
 
 def _validation(run: Run, bench: Workbench) -> dict[str, Any] | None:

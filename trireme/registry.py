@@ -114,6 +114,7 @@ METHODS = Registry(
         "knn": "trireme.methods.knn.method:Knn",
         "reco": "trireme.methods.reco.method:Reco",
         "react": "trireme.methods.react.method:React",
+        "rar": "trireme.methods.rar.method:Rar",
     },
 )
 
@@ -141,7 +142,16 @@ ENCODERS = Registry(
     },
 )
 
-RANKERS = Registry("ranker", "trireme.rankers", {})
+RANKERS = Registry(
+    "ranker",
+    "trireme.rankers",
+    {
+        "local": "trireme.methods.rankers.local:LocalEngine",
+        "transformers": "trireme.methods.rankers.hf:TransformersEngine",
+        "vllm": "trireme.methods.rankers.vllm:VllmEngine",
+        "vllm-server": "trireme.methods.rankers.server:ServerEngine",
+    },
+)
 
 REGISTRIES = (METHODS, BENCHMARKS, PAIR_SETS, ENCODERS, RANKERS)
 

@@ -30,7 +30,7 @@ KEYS = (
     "workers",
 )
 _PART_KEYS = ("encoder", "memory", "device", "dtype", "workers")
-_DOTTED = ("method", "encoder", "memory")
+_DOTTED = ("method", "encoder", "memory", "ranker")
 _SUITE_KEYS = ("benchmarks", "methods", "encoders", "memories", "seeds")
 _EXAMPLE = "try `trireme run suite=world` or `trireme run method=knn benchmark=world/food`"
 
@@ -85,7 +85,7 @@ def parse(arguments: Sequence[str]) -> Request:
             else "suite=NAME, or method=NAME benchmark=NAME"
         )
         raise UsageError(f"nothing to run: give {missing}; {_EXAMPLE}")
-    selected = {"method": methods, "encoder": encoders, "memory": memories}
+    selected = {"method": methods, "encoder": encoders, "memory": memories, "ranker": ()}
     return Request(
         methods,
         benchmarks,
@@ -124,7 +124,7 @@ def parse_parts(arguments: Sequence[str]) -> Request:
         device=plain.get("device"),
         dtype=plain.get("dtype"),
         workers=_value(plain, "workers", _at_least(0), "a whole number from 0", 0),
-        overrides=_overrides(dotted, {"method": (), "encoder": encoders, "memory": memories}),
+        overrides=_overrides(dotted, {"method": (), "encoder": encoders, "memory": memories, "ranker": ()}),
     )
 
 
@@ -212,7 +212,8 @@ def _value(plain: Mapping[str, str], key: str, read: Callable[[str], T], wanted:
 def _overrides(
     dotted: Mapping[str, str], selected: Mapping[str, Sequence[str]]
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """`method.reco.k=16` -> {("method", "reco"): {"k": "16"}}; `encoder.model=X` goes to every selected encoder."""
+    """`method.reco.k=16` -> {("method", "reco"): {"k": "16"}}; `encoder.model=X` goes to every selected encoder,
+    `ranker.model=X` to every ranker that a method opens."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for key, value in dotted.items():
         kind, _, rest = key.partition(".")
@@ -222,8 +223,8 @@ def _overrides(
             found.setdefault((kind, name), {})[rest[len(name) + 1 :]] = value
         elif kind == "method":
             raise _no_such_method(key, rest, selected["method"])
-        elif kind == "memory" and not selected["memory"]:
-            found.setdefault(("memory", ""), {})[rest] = value
+        elif kind in ("memory", "ranker") and not selected[kind]:  # for whichever is opened
+            found.setdefault((kind, ""), {})[rest] = value
         else:
             for name in selected[kind]:
                 found.setdefault((kind, name), {})[rest] = value

@@ -23,7 +23,7 @@ from trireme.record import assemble
 from trireme.request import Request
 from trireme.results.records import RunRecord, read_run, write_run
 from trireme.results.statistics import score_rows
-from trireme.scoring import scored_table
+from trireme.scoring import hit_metrics, scored_table
 from trireme.types import Role
 from trireme.workbench import Readable, Workbench
 
@@ -166,9 +166,10 @@ def execute(run: Run, bench: Workbench, command: Sequence[str]) -> bool:
         table, predicted = _predict(run, method, readable, partial, request.batch_size, phases)
         with phases("score"):
             predictions = scored_table(benchmark, readable, table)
-            scores = score_rows(predictions, benchmark.subsets, benchmark.metrics)
+            metrics = (*benchmark.metrics, *hit_metrics(predictions))
+            scores = score_rows(predictions, benchmark.subsets, metrics)
         record = assemble(run, bench, context, method, readable, predictions, phases.seconds, predicted)
-        record |= {"scores": scores, "command": shlex.join(command)}
+        record |= {"metrics": list(metrics), "scores": scores, "command": shlex.join(command)}
         write_run(request.out, record, predictions)
         partial.remove()
     return True

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from trireme.errors import DataError
-from trireme.partial import RESERVED
+from trireme.partial import CANDIDATES, RESERVED
 from trireme.types import Benchmark, Ints
 from trireme.workbench import Readable
 
@@ -47,8 +48,23 @@ def scored_table(benchmark: Benchmark, readable: Readable, predictions: pa.Table
         full = np.full(len(asked), np.nan, dtype=np.float32)
         full[counted] = found
         columns[metric] = pa.array(full, pa.float32(), mask=~counted)
+    if CANDIDATES in taken.column_names:
+        columns[CANDIDATES] = _empty_for_null(taken[CANDIDATES])
+        columns |= _hit(columns[CANDIDATES], labels, counted)
     columns |= {name: taken[name] for name in taken.column_names if name not in RESERVED and name not in columns}
     return pa.table(columns)
+
+
+def _hit(candidates: pa.Array, labels: Ints, counted: NDArray[np.bool_]) -> dict[str, pa.Array]:
+    """The column hit@k: whether the right class is among the candidates, of which the most offered is k."""
+    rows = _padded(candidates)
+    found = (rows == labels[:, None]).any(axis=1).astype(np.float32)
+    return {f"hit@{rows.shape[1]}": pa.array(found, pa.float32(), mask=~counted)}
+
+
+def hit_metrics(table: pa.Table) -> tuple[str, ...]:
+    """The metric of the candidates, where a scored table has one."""
+    return tuple(name for name in table.column_names if name.startswith("hit@"))
 
 
 def _empty_for_null(lists: pa.ChunkedArray) -> pa.Array:

@@ -158,11 +158,14 @@ class Predictions:
         ranked: (n, m) int64 class indices, best first; -1 pads a row that ranks fewer.
         scores: (n, m) float32 in the same order, higher is better.
         extras: named columns of length n (retrieved pair ids, raw replies, parse status ...), stored beside them.
+        candidates: (n, k) class indices that a re-ranker chose among, -1 padded; the share of samples whose class is
+            one of them is its ceiling (hit@k). None for methods that do not re-rank.
     """
 
     ranked: Ints
     scores: Floats
     extras: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    candidates: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from trireme import compose, config
 from trireme.errors import DataError, UsageError
 from trireme.files import fingerprint, home
+from trireme.methods.rankers.base import Engine
 from trireme.progress import say
 from trireme.registry import open_benchmark, open_pairs
 from trireme.request import Request
@@ -176,6 +177,17 @@ class Workbench:
                 )
 
         self._once(("customised checked", name, benchmark), check)
+
+    def ranker(self, name: str) -> Engine:
+        """The ranker of this name; nothing is loaded or assembled until it is asked."""
+
+        def build() -> Engine:
+            overrides = {**self.request.overrides.get(("ranker", ""), {})}
+            component, cls = compose.ranker(name, overrides, self.request.device)
+            engine: Engine = cls(component.config)
+            return engine
+
+        return self._once(("ranker", name), build)
 
     def samples(self, benchmark: str, role: Role) -> Sequence[Sample]:
         """The samples of a role by id, so that their order in the benchmark never matters."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
-from trireme.errors import DataError, UsageError, unknown_name
+from trireme.errors import UsageError, unknown_name
 from trireme.methods.base import Context, Validation, require_fitted, require_memory
 from trireme.methods.knn.votes import class_scores, rank_votes
 from trireme.methods.recall import recall_column
 from trireme.methods.selection import Setting, grid_settings, grid_shape, select, subset_scores
+from trireme.methods.support import Support, support
 from trireme.retrieval.search import Hits
 from trireme.types import Floats, Ints, Predictions, Sample, Supervision, Task
 
@@ -36,16 +37,6 @@ class KnnConfig:
     grid: dict[str, list[float]] = field(default_factory=dict)
 
 
-class _Support(NamedTuple):
-    """The memory rows that are labelled with one of c classes."""
-
-    labels: Ints
-    """(N,) class index of every memory row, -1 where it is none of the classes"""
-    allowed: Ints | None
-    """the labelled rows, None where that is all of them"""
-    classes: int
-
-
 class Knn:
     """Ranks classes by the labels of the nearest memory pictures, restricted to pictures of the benchmark's classes."""
 
@@ -63,7 +54,7 @@ class Knn:
                 raise unknown_name("knn grid key", key, ("k", "temperature"))
         self.config = config
         self._context: Context | None = None
-        self._support: _Support | None = None
+        self._support: Support | None = None
         self._setting: Setting = {"k": config.k, "temperature": config.temperature}
         self._facts: dict[str, Any] = {}
 
@@ -99,7 +90,7 @@ class Knn:
         self._setting = {"k": int(best.setting["k"]), "temperature": float(best.setting["temperature"])}
         self._facts = {"selection": {"benchmark": benchmark.name, "tried": len(tried), "scores": best.scores}}
 
-    def _search(self, context: Context, queries: Floats, held: _Support) -> Hits:
+    def _search(self, context: Context, queries: Floats, held: Support) -> Hits:
         ks = [self.config.k, *map(int, self.config.grid.get("k", []))]
         depth = max(self.config.depth, self.config.recorded, *ks)
         memory = require_memory(context, "knn")
@@ -129,24 +120,7 @@ class Knn:
         return {**self._setting, "support": int((held.labels >= 0).sum()), **self._facts}
 
 
-def _rank(hits: Hits, held: _Support, setting: Setting) -> tuple[Ints, Floats]:
+def _rank(hits: Hits, held: Support, setting: Setting) -> tuple[Ints, Floats]:
     labels = np.where(hits.rows >= 0, held.labels[hits.rows], -1)
     k, temperature = int(setting["k"]), float(setting["temperature"])
     return rank_votes(class_scores(labels, hits.scores, k, temperature, held.classes))
-
-
-def support(labels: Iterable[str], class_ids: Sequence[str], class_names: Sequence[str]) -> _Support:
-    """The rows whose label is a class. A label is a class id, or a class name in index files written elsewhere.
-
-    Raises:
-        DataError: there is none.
-    """
-    index = {name: i for i, name in reversed(list(enumerate(class_names)))}
-    index |= {class_id: i for i, class_id in enumerate(class_ids)}
-    held = np.array([index.get(str(label), -1) for label in labels], dtype=np.int64)
-    rows = np.flatnonzero(held >= 0).astype(np.int64)
-    if len(rows) == 0:
-        raise DataError(
-            "no picture of the memory is labelled with a class of this benchmark; knn has nothing to search"
-        )
-    return _Support(held, None if len(rows) == len(held) else rows, len(class_ids))

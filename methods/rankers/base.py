@@ -42,6 +42,10 @@ class Status(StrEnum):
     TIMEOUT = "timeout"
 
 
+REPLY_STATUS = "reply_status"
+"""The extra of predictions that holds each reply's `Status`; run records and leaderboards count it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """A labelled picture shown before the question (in-context)."""
@@ -100,7 +104,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Text that a model wrote, without its end-of-turn token; `failed` says why there is none (no reply, a time-out)."""
+    """Text that a model wrote, without its end-of-turn token; `failed` says why there is none."""
 
     text: str
     prompt_tokens: int = 0

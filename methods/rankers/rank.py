@@ -56,11 +56,13 @@ def rank(engine: Engine, questions: Sequence[Question], asking: Asking) -> list[
     if asking.mode is Mode.SCORE:
         prompts = [list_prompt(question, asking.wording) for question in questions]
         texts = [[continuation(name, asking.wording) for name in question.candidates] for question in questions]
-        return _by_score(engine.score(prompts, texts), _blank(engine, prompts, texts, asking), asking.normalise)
+        found, blank = engine.score(prompts, texts), _blank(engine, prompts, texts, asking)
+        return _by_score(questions, found, blank, asking.normalise)
     if asking.mode is Mode.LETTERS:
         lettered = [letters_prompt(question) for question in questions]
         prompts, texts = [prompt for prompt, _ in lettered], [list(letters) for _, letters in lettered]
-        return _by_score(engine.next_token(prompts, texts), _blank(engine, prompts, texts, asking), False)
+        found, blank = engine.next_token(prompts, texts), _blank(engine, prompts, texts, asking)
+        return _by_score(questions, found, blank, False)
     return _by_reply(engine, questions, asking)
 
 
@@ -82,13 +84,15 @@ def _by_reply(engine: Engine, questions: Sequence[Question], asking: Asking) -> 
     return answers
 
 
-def _by_score(found: Sequence[Scored], blank: Sequence[Scored] | None, normalise: bool) -> list[Answer]:
+def _by_score(
+    questions: Sequence[Question], found: Sequence[Scored], blank: Sequence[Scored] | None, normalise: bool
+) -> list[Answer]:
     answers = []
-    for position, scored in enumerate(found):
+    for position, (question, scored) in enumerate(zip(questions, found, strict=True)):
         prior = blank[position] if blank is not None else None
         failed = scored.failed or (prior.failed if prior is not None else "")
         if failed:
-            answers.append(_unanswered(len(scored.tokens), failed))
+            answers.append(_unanswered(len(question.candidates), failed))
             continue
         values = _values(scored, normalise)
         spent = (scored.prompt_tokens, scored.completion_tokens)

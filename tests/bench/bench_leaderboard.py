@@ -83,7 +83,7 @@ def _write(root: Path, seeds: int) -> None:
 def _measure(command: list[str]) -> tuple[float, float]:
     """Wall seconds and peak resident MiB of one process.
 
-    The peak is read from /proc while it runs: `ru_maxrss` of a child also counts this process, which it was forked from.
+    The peak is read from /proc while it runs: `ru_maxrss` of a child also counts this process, its parent.
     """
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

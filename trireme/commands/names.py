@@ -40,6 +40,7 @@ LISTS: dict[str, Callable[[], Iterator[Row]]] = {
     "benchmarks": _benchmarks,
     "encoders": lambda: _configs("encoder"),
     "memories": _memories,
+    "rankers": lambda: _configs("ranker"),
     "suites": lambda: _configs("suite"),
 }
 

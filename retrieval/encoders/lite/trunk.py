@@ -93,14 +93,23 @@ def load_trunk() -> Trunk:
     Raises:
         DataError: the wheel or the file made from it is damaged.
     """
+    network = load_network()
+    _fold_batch_norm(network)
+    return Trunk(network.to(memory_format=torch.channels_last)).eval().requires_grad_(False)
+
+
+def load_network() -> nn.Module:
+    """The whole timm model in evaluation mode, classifier and all, its parameters frozen, on the CPU.
+
+    Raises:
+        DataError: the wheel or the file made from it is damaged.
+    """
     network = _network()
     try:
         network.load_state_dict(load_file(trunk_file()))
     except (SafetensorError, RuntimeError) as error:
         raise DataError(f"{trunk_file()} is damaged ({error}); delete it and run again") from error
-    network.eval().requires_grad_(False)
-    _fold_batch_norm(network)
-    return Trunk(network.to(memory_format=torch.channels_last)).eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
 
 
 def trunk_file() -> Path:

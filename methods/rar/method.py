@@ -1,0 +1,210 @@
+"""RAR (Liu et al., arXiv 2403.13805): the candidates come from retrieval, a multimodal model puts them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from trireme.methods.base import Context, Validation, require_fitted
+from trireme.methods.classes import RANKED
+from trireme.methods.rankers.base import REPLY_STATUS, Answer, Example, Question
+from trireme.methods.rankers.replies import CachedRanker, Replies
+from trireme.methods.rar.candidates import Candidates, Retriever
+from trireme.methods.rar.config import RarConfig, asking_of, changed, check
+from trireme.methods.recall import recall_column
+from trireme.methods.selection import Setting, grid_settings, select, subset_scores
+from trireme.types import Floats, Ints, Predictions, Sample, Supervision, Task
+
+
+@dataclass(slots=True)
+class _State:
+    """What `fit` leaves behind."""
+
+    context: Context
+    config: RarConfig
+    """with what validation chose"""
+    weight: float | None
+    """of the ranker's score in the fusion; None: the ranker decides alone"""
+    retriever: Retriever
+    facts: dict[str, Any]
+
+
+class Rar:
+    """Ranks the retrieved candidates by a multimodal model, and what follows them by retrieval."""
+
+    Config: ClassVar[type[RarConfig]] = RarConfig
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT, Task.DETECTION})
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: RarConfig) -> None:
+        check(config)
+        self.config = config
+        self._state: _State | None = None
+
+    @property
+    def needs_memory(self) -> bool:
+        """Whether pictures are searched."""
+        return self.config.retriever != "i2t"
+
+    @property
+    def supervision(self) -> Supervision:
+        """Labels of the support pictures at inference; what the ranker's training was told is among the facts."""
+        told = self._state.facts["ranker"]["told"] if self._state is not None else "none"
+        return Supervision(told, "labels" if self.needs_memory else "none")
+
+    @property
+    def uses_validation(self) -> bool:
+        """Whether a setting or a weight is chosen."""
+        return bool(self.config.grid) or len(self.config.fusion) > 1
+
+    @property
+    def rankers(self) -> tuple[str, ...]:
+        """The rankers that may be asked, by name."""
+        return tuple(dict.fromkeys(map(str, self.config.grid.get("ranker", [self.config.ranker]))))
+
+    def fit(self, context: Context) -> None:
+        """Find the support pictures; choose settings on validation pictures where there are some.
+
+        Raises:
+            UsageError: no memory, or a ranker that cannot be opened.
+            DataError: no memory picture has a label of these classes.
+        """
+        config = self.config
+        facts: dict[str, Any] = {}
+        weight = config.fusion[0] if config.fusion else None
+        if self.uses_validation and context.validation is not None and context.validation.samples:
+            config, weight, facts = self._select(context, context.validation)
+        retriever = Retriever(context, config, context.class_ids, context.class_names)
+        engine = context.ranker(config.ranker)
+        facts["ranker"] = {
+            "config": config.ranker,
+            "name": engine.name,
+            "fingerprint": engine.fingerprint,
+            "told": engine.told,
+        }
+        self._state = _State(context, config, weight, retriever, facts)
+
+    def _select(self, context: Context, validation: Validation) -> tuple[RarConfig, float | None, dict[str, Any]]:
+        """The configuration and the weight that validation prefers, with the scores of all."""
+        benchmark = validation.benchmark
+        queries = context.store.images([sample.image for sample in validation.samples])
+        shown = replace(context, templates=benchmark.templates)
+        retriever = Retriever(shown, self.config, benchmark.class_ids, benchmark.class_names)
+        weights: list[float | None] = list(self.config.fusion) or [None]
+        settings: list[Setting] = []
+        scores: list[dict[str, float]] = []
+        reference: dict[str, float] = {}
+        for point in grid_settings(self.config.grid):
+            config = changed(self.config, point)
+            found = retriever(queries, config)
+            reference = reference or subset_scores(validation, found.order)
+            answers = _ask(context, config, validation.samples, found, benchmark.class_names)
+            for weight in weights:
+                settings.append({**point, "weight": weight})
+                scores.append(subset_scores(validation, _ranked(found, answers, weight)[0]))
+        numbers: list[Setting] = [{"number": number} for number in range(len(settings))]
+        best, _ = select(numbers, lambda setting: scores[setting["number"]], reference, self.config.may_lose)
+        chosen = settings[best.setting["number"]]
+        tried = [
+            {**s, "scores": {name: round(v, 2) for name, v in score.items()}}
+            for s, score in zip(settings, scores, strict=True)
+        ]
+        facts = {"selection": {"benchmark": benchmark.name, "chosen": chosen, "retrieval": reference, "tried": tried}}
+        point = {key: value for key, value in chosen.items() if key != "weight"}
+        return changed(self.config, point), chosen["weight"], facts
+
+    def predict(self, samples: Sequence[Sample]) -> Predictions:
+        """Candidates in the ranker's order, then the other classes in retrieval order.
+
+        Scores are fused scores where they exist, log-probabilities where the ranker decides alone by them, and minus
+        the rank in modes without scores. Classes after the candidates always stand below the last of them.
+        """
+        state = require_fitted(self._state, "rar")
+        context, config = state.context, state.config
+        queries = context.store.images([sample.image for sample in samples])
+        found = state.retriever(queries, config)
+        answers = _ask(context, config, samples, found, context.class_names)
+        ranked, scores = _ranked(found, answers, state.weight)
+        return Predictions(ranked, scores, self._extras(state, found, answers), found.classes)
+
+    def _extras(self, state: _State, found: Candidates, answers: Sequence[Answer]) -> dict[str, Sequence[Any]]:
+        memory, ids = state.context.memory, state.context.class_ids
+        extras: dict[str, Sequence[Any]] = {
+            "candidate_classes": [[ids[c] for c in row[row >= 0]] for row in found.classes],
+            "retrieval_scores": [
+                row[kept >= 0].tolist() for row, kept in zip(found.scores, found.classes, strict=True)
+            ],
+            "ranker_scores": [list(answer.scores or ()) for answer in answers],
+            "ranker_order": [list(answer.order) for answer in answers],
+            "reply": [answer.reply for answer in answers],
+            REPLY_STATUS: [str(answer.status) for answer in answers],
+            "prompt_tokens": [answer.prompt_tokens for answer in answers],
+            "completion_tokens": [answer.completion_tokens for answer in answers],
+            **recall_column(found.recall),
+        }
+        if memory is not None and state.config.retriever == "i2i":
+            extras["retrieved"] = [[str(memory.ids[i]) for i in row[row >= 0]] for row in found.rows]
+        return extras
+
+    def facts(self) -> dict[str, Any]:
+        """The ranker, what was chosen, and the size of the support."""
+        state = require_fitted(self._state, "rar")
+        chosen = {key: getattr(state.config, key) for key in ("mode", "wording", "k", "votes", "ranker")}
+        return {**chosen, "weight": state.weight, "support": state.retriever.support, **state.facts}
+
+
+def _ask(
+    context: Context, config: RarConfig, samples: Sequence[Sample], found: Candidates, names: Sequence[str]
+) -> list[Answer]:
+    """One answer a sample."""
+    ranker = CachedRanker(context.ranker(config.ranker), Replies())
+    memory = context.memory
+    questions = []
+    for sample, classes, rows in zip(samples, found.classes, found.rows, strict=True):
+        kept = classes >= 0
+        examples: tuple[Example, ...] = ()
+        if config.examples and memory is not None:
+            shown = [(int(c), int(r)) for c, r in zip(classes[kept], rows[kept], strict=True)][: config.examples]
+            refs = memory.refs([row for _, row in shown])
+            examples = tuple(Example(ref, names[c]) for ref, (c, _) in zip(refs, shown, strict=True))
+        questions.append(Question(sample.image, tuple(names[c] for c in classes[kept]), examples))
+    before = ranker.asked
+    answers = ranker.rank(questions, asking_of(config))
+    context.store.forwards += ranker.asked - before  # the count of the run is kept by its store
+    return answers
+
+
+def _ranked(found: Candidates, answers: Sequence[Answer], weight: float | None) -> tuple[Ints, Floats]:
+    """(n, m) classes and their scores: candidates by the answer (fused where a weight is given), then retrieval's."""
+    width = (
+        min(RANKED, found.order.shape[1]) if found.order.shape[1] >= found.classes.shape[1] else found.classes.shape[1]
+    )
+    ranked = np.full((len(answers), width), -1, dtype=np.int64)
+    scores = np.full((len(answers), width), -np.inf, dtype=np.float32)
+    for row, answer in enumerate(answers):
+        classes = found.classes[row][found.classes[row] >= 0]
+        values = _final_scores(answer, found.scores[row][: len(classes)], weight)
+        order = sorted(range(len(classes)), key=lambda i: (-values[i], answer.order.index(i)))
+        first = list(dict.fromkeys(int(classes[i]) for i in order))
+        best = {c: max(values[i] for i in range(len(classes)) if classes[i] == c) for c in first}
+        rest = [int(c) for c in found.order[row] if c >= 0 and c not in best]
+        lowest = min(best.values())
+        line = [*first, *rest][:width]
+        ranked[row, : len(line)] = line
+        scores[row, : len(line)] = [best.get(c, lowest - 1 - place) for place, c in enumerate(line)]
+    return ranked, scores
+
+
+def _final_scores(answer: Answer, retrieval: Floats, weight: float | None) -> list[float]:
+    """One value a candidate, higher is better; without scores of the ranker, its order counts."""
+    if weight is not None and answer.scores is not None:
+        return [float(r) + weight * s for r, s in zip(retrieval, answer.scores, strict=True)]
+    if weight is not None:  # no reply: retrieval decides
+        return [float(r) for r in retrieval]
+    if answer.scores is not None:
+        return list(answer.scores)
+    places = {position: place for place, position in enumerate(answer.order)}
+    return [-float(places[i]) for i in range(len(retrieval))]

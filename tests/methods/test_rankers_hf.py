@@ -1,0 +1,154 @@
+"""The reference engine against bare transformers: one prompt at a time, no cache, on tiny models with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from trireme.errors import UsageError
+from trireme.methods.rankers.base import Engine, Prompt, Question
+from trireme.methods.rankers.hf import TransformersEngine
+from trireme.methods.rankers.prompts import choice_prompt, letters_prompt, list_prompt
+from trireme.types import ImageRef
+
+from .tiny_mllm import tiny_fastvlm, tiny_llava, tiny_qwen
+
+FAMILIES: dict[str, Callable[[Path], Path]] = {"llava": tiny_llava, "qwen": tiny_qwen, "fastvlm": tiny_fastvlm}
+NAMES = ("red fruit", "colt's foot", "green bird", "bird", "fruit, red and green")
+
+
+@pytest.fixture(scope="module", params=sorted(FAMILIES))
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return FAMILIES[request.param](tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture
+def engine(folder: Path) -> TransformersEngine:
+    return TransformersEngine(TransformersEngine.Config(model=str(folder), dtype="float32", batch=4))
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> list[Question]:
+    """Three pictures; different numbers of candidates, so that prompts differ in length."""
+    made = []
+    for i, colour in enumerate(("red", "green", "blue")):
+        path = tmp_path / f"{colour}.png"
+        Image.new("RGB", (56, 56), colour).save(path)
+        made.append(Question(ImageRef(str(path)), NAMES[i : i + 2 + i]))
+    return made
+
+
+class Bare:
+    """transformers alone: the whole text at once, every token's log-probability from one pass."""
+
+    def __init__(self, folder: Path) -> None:
+        self.processor = AutoProcessor.from_pretrained(folder)
+        self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+
+    def inputs(self, prompt: Prompt) -> dict[str, torch.Tensor]:
+        content = [{"type": "image"} for _ in prompt.images] + [{"type": "text", "text": "".join(prompt.texts)}]
+        turns = [{"role": "user", "content": content}]
+        text = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False) + prompt.answer
+        images = [Image.open(ref.path) for ref in prompt.images if ref is not None]
+        starts = self.processor.tokenizer.bos_token
+        special = not (starts and text.startswith(starts))
+        return dict(self.processor(text=[text], images=[images], add_special_tokens=special, return_tensors="pt"))
+
+    @torch.inference_mode()
+    def log_probability(self, prompt: Prompt, continuation: str) -> float:
+        found = self.inputs(prompt)
+        added = self.processor.tokenizer(continuation, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        length = found["input_ids"].shape[1]
+        whole = {**found, "input_ids": torch.cat([found["input_ids"], added], 1)}
+        whole["attention_mask"] = torch.ones_like(whole["input_ids"])
+        if "mm_token_type_ids" in whole:
+            zeros = torch.zeros_like(added)
+            whole["mm_token_type_ids"] = torch.cat([whole["mm_token_type_ids"], zeros], 1)
+        logits = self.model(**whole).logits[0, length - 1 : -1].log_softmax(-1)
+        return float(logits.gather(1, added[0][:, None]).sum())
+
+
+def test_scores_are_the_log_probabilities_of_one_whole_pass(
+    folder: Path, engine: Engine, questions: list[Question]
+) -> None:
+    prompts = [list_prompt(question, "paper") for question in questions]
+    texts = [[f"[{name!r}" for name in question.candidates] for question in questions]
+    bare = Bare(folder)
+    for prompt, continuations, found in zip(prompts, texts, engine.score(prompts, texts), strict=True):
+        expected = [bare.log_probability(prompt, text) for text in continuations]
+        assert found.sums == pytest.approx(expected, abs=2e-4)
+        assert found.tokens == tuple(
+            len(bare.processor.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in continuations
+        )
+
+
+def test_free_decoding_is_that_of_generate_one_at_a_time(
+    folder: Path, engine: Engine, questions: list[Question]
+) -> None:
+    prompts, bare = [list_prompt(question, "code") for question in questions], Bare(folder)
+    for prompt, found in zip(prompts, engine.generate(prompts, 12), strict=True):
+        inputs = bare.inputs(prompt)
+        made = bare.model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        assert found.text == bare.processor.tokenizer.decode(made, skip_special_tokens=True)
+        assert (found.prompt_tokens, found.completion_tokens) == (inputs["input_ids"].shape[1], len(made))
+
+
+def test_a_choice_takes_the_likeliest_allowed_token_at_every_step(
+    folder: Path, engine: Engine, questions: list[Question]
+) -> None:
+    prompts, bare = [choice_prompt(question) for question in questions], Bare(folder)
+    ids = {name: bare.processor.tokenizer(name, add_special_tokens=False)["input_ids"] for name in NAMES}
+    for question, prompt, found in zip(
+        questions, prompts, engine.choose(prompts, [q.candidates for q in questions]), strict=True
+    ):
+        assert found.text in question.candidates
+        going, written = list(question.candidates), []
+        while len(going) > 1 and len(written) < min(len(ids[name]) for name in going):
+            options = sorted({ids[name][len(written)] for name in going})
+            before = bare.processor.tokenizer.decode(written)
+            values = [
+                bare.log_probability(prompt, before + bare.processor.tokenizer.decode([*written, token])[len(before) :])
+                for token in options
+            ]
+            written.append(options[values.index(max(values))])
+            going = [name for name in going if ids[name][: len(written)] == written]
+        assert found.text in going
+
+
+def test_letters_are_the_next_tokens_of_the_whole_vocabulary(
+    folder: Path, engine: Engine, questions: list[Question]
+) -> None:
+    asked = [letters_prompt(question) for question in questions]
+    found = engine.next_token([prompt for prompt, _ in asked], [letters for _, letters in asked])
+    bare = Bare(folder)
+    for (prompt, letters), scored in zip(asked, found, strict=True):
+        assert scored.sums == pytest.approx([bare.log_probability(prompt, letter) for letter in letters], abs=2e-4)
+        assert scored.tokens == (1,) * len(letters)
+
+
+def test_an_answer_does_not_depend_on_what_else_is_asked(engine: Engine, questions: list[Question]) -> None:
+    prompts = [list_prompt(question, "paper") for question in questions]
+    texts = [[f"[{name!r}" for name in question.candidates] for question in questions]
+    together, backwards = engine.score(prompts, texts), engine.score(prompts[::-1], texts[::-1])[::-1]
+    alone = [engine.score([prompt], [text])[0] for prompt, text in zip(prompts, texts, strict=True)]
+    for one, two, three in zip(together, backwards, alone, strict=True):
+        assert one.sums == pytest.approx(two.sums, abs=1e-4)
+        assert one.sums == pytest.approx(three.sums, abs=1e-4)
+
+
+def test_a_blank_picture_changes_the_scores(engine: Engine, questions: list[Question]) -> None:
+    prompt = list_prompt(questions[0], "paper")
+    texts = [["['red fruit'", "['bird'"]]
+    shown = engine.score([prompt], texts)[0]
+    blank = engine.score([Prompt((None,), prompt.texts)], texts)[0]
+    assert shown.sums != pytest.approx(blank.sums, abs=1e-6)
+
+
+def test_an_option_of_several_tokens_is_refused(engine: Engine, questions: list[Question]) -> None:
+    with pytest.raises(UsageError, match="tokens of this model, not one"):
+        engine.next_token([list_prompt(questions[0], "paper")], [["red fruit"]])
