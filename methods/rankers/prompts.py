@@ -19,7 +19,7 @@ WORDINGS = MappingProxyType(
         "paper": _ROLE + "categories" + _SORT + _OPTIONS,
         "in-context": _ROLE + "categories" + _SORT + _OPTIONS + _FORMAT,
         "code": _ROLE + "{n} categories" + _SORT + _OPTIONS,
-        "name": "What is the name of the thing that this picture shows? Answer with the name only.",
+        "name": "Name what the picture shows.",
     }
 )
 """The texts of `list_prompt`.
@@ -77,11 +77,12 @@ def continuation(name: str, wording: str) -> str:
     """The beginning of an answer to `list_prompt` by which the candidate is the first of the list.
 
     Its log-probability is the score of the candidate. Where candidates are listed it is the bracket and the name as
-    Python quotes it ("colt's foot" gets double quotes, as in the prompt), otherwise the name alone.
+    Python quotes it ("colt's foot" gets double quotes, as in the prompt), otherwise the name as a sentence: its full
+    stop is scored too, so that "cat" is not favoured over "cat face".
     """
     if wording not in WORDINGS:
         raise unknown_name("wording", wording, WORDINGS)
-    return name if wording == NAMELESS else f"[{name!r}"
+    return f"{name}." if wording == NAMELESS else f"[{name!r}"
 
 
 def _prompt(question: Question, text: str) -> Prompt:

@@ -112,7 +112,7 @@ def test_a_list_that_begins_by_the_continuation_begins_by_that_name(names: list[
     for wording in WORDINGS:
         begun = continuation(names[0], wording)
         if wording == "name":
-            assert begun == names[0]
+            assert begun == f"{names[0]}."
         else:
             assert ast.literal_eval(begun + "]") == names[:1]
             assert repr(names).startswith(begun)
