@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from trireme.errors import DataError
-from trireme.methods.react import checkpoints
-from trireme.methods.react.checkpoints import State
+from trireme.methods import checkpoints
+from trireme.methods.checkpoints import State
 from trireme.methods.react.config import ReactConfig
 from trireme.methods.react.distributed import barrier, check_same, rank
 from trireme.methods.react.steps import (

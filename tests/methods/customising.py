@@ -18,8 +18,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from trireme.methods import checkpoints
 from trireme.methods.base import Context, Validation
-from trireme.methods.react import checkpoints, trainer
+from trireme.methods.react import trainer
 from trireme.methods.react.artifacts import Artifact
 from trireme.methods.react.config import ReactConfig
 from trireme.methods.react.distributed import process_group, rank

@@ -1,4 +1,4 @@
-"""The reference engine against bare transformers: one prompt at a time, no cache, on tiny models with random weights."""
+"""The reference engine against bare transformers: one prompt at a time, no cache, on tiny random models."""
 
 from __future__ import annotations
 

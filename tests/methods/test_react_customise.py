@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from trireme.errors import DataError, TriremeError
+from trireme.methods import checkpoints
 from trireme.methods.base import Context
-from trireme.methods.react import checkpoints
 from trireme.methods.react.artifacts import Artifact
 from trireme.methods.react.method import customised_encoder
 from trireme.methods.react.steps import Stepper

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from trireme.methods import checkpoints
 from trireme.methods.base import Context
-from trireme.methods.react import checkpoints
 from trireme.methods.react.steps import Stepper
 
 from .customising import PowerCutError, apart, customise, disc_context, power_cut, same_tensors
