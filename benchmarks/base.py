@@ -14,7 +14,7 @@ from functools import cached_property
 from trireme.benchmarks.metrics import metric_code, score
 from trireme.errors import UsageError
 from trireme.files import fingerprint
-from trireme.types import Floats, Ints, Pair, Role, Sample, Task
+from trireme.types import Floats, ImageRef, Ints, Pair, Role, Sample, Task
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RowBenchmark:
         return found
 
     def fingerprint(self, role: Role = Role.TEST) -> str:
-        """Hash of classes, groups, subsets, samples with picture hashes, templates and metric code."""
+        """Hash of classes, groups, subsets, samples with picture hashes (and regions), templates and metric code."""
         if role not in self._fingerprints:
             self._fingerprints[role] = fingerprint(
                 {
@@ -55,7 +55,7 @@ class RowBenchmark:
                     "task": self.task,
                     "classes": list(zip(self.class_ids, self.class_names, self.class_groups, strict=True)),
                     "subsets": {name: groups and sorted(groups) for name, groups in self.subsets.items()},
-                    "samples": [[one.id, one.image.sha256, one.label] for one in self.samples(role)],
+                    "samples": [[one.id, _content(one.image), one.label] for one in self.samples(role)],
                     "templates": self.templates,
                     "metrics": [[name, metric_code(name)] for name in self.metrics],
                 }
@@ -79,5 +79,10 @@ class RowPairs:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of ids, picture hashes, captions and labels."""
-        return fingerprint([[one.id, one.image.sha256, one.caption, one.label] for one in self.rows])
+        """Hash of ids, picture hashes (and regions), captions and labels."""
+        return fingerprint([[one.id, _content(one.image), one.caption, one.label] for one in self.rows])
+
+
+def _content(ref: ImageRef) -> str | list[str | None] | None:
+    """What tells a picture; for a whole one its hash alone, as before there were regions."""
+    return ref.sha256 if ref.region is None else [ref.sha256, ref.region.text]

@@ -4,15 +4,18 @@
 split. `csv:PATH` and `parquet:PATH` have the columns `image` and `label`, and may have `caption`, `id` and `split`;
 relative picture paths start at the file's own folder. A class is its label: id and name are the same.
 
+A table may also have `x`, `y`, `width` and `height`. A row that fills them in is that box of its picture, in pixels
+from the upper left corner, shown in a square of its longer side; one that leaves all four empty is the whole picture.
+
 Rows are taken in the order of their ids, and a row without an id is called by its picture's path from the data's own
-folder: the same data in another order or another place is the same data.
+folder, and by its box: the same data in another order or another place is the same data.
 """
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,10 +25,11 @@ from trireme.benchmarks.base import RowBenchmark, RowPairs
 from trireme.benchmarks.templates import templates
 from trireme.errors import DataError, UsageError, unknown_name
 from trireme.hashes import file_hashes
-from trireme.types import Benchmark, ImageRef, Pair, PairSet, Role, Sample
+from trireme.types import Benchmark, ImageRef, Pair, PairSet, Region, Role, Sample
 
 SCHEMES = ("folder", "csv", "parquet")
-COLUMNS = ("image", "label", "caption", "id", "split")
+BOX = ("x", "y", "width", "height")
+COLUMNS = ("image", "label", "caption", "id", "split", *BOX)
 _NEEDED = ("image", "label")
 _SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"))
 _CAPTION = "a photo of {}"
@@ -40,13 +44,14 @@ _SPLITS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One picture of a user's data. `split` is "" where the data has none."""
+    """One picture of a user's data, or a region of one. `split` is "" where the data has none."""
 
     id: str
     path: Path
     label: str
     caption: str
     split: str
+    region: Region | None = None
 
 
 def open_benchmark(name: str, **options: Any) -> Benchmark:
@@ -114,7 +119,7 @@ def _templates(given: Sequence[str] | None) -> tuple[str, ...]:
 def _refs(rows: Sequence[Row]) -> list[ImageRef]:
     hashes = file_hashes([str(row.path) for row in rows], workers=2)
     return [
-        ImageRef(str(row.path), found if isinstance(found, str) else None)
+        ImageRef(str(row.path), found if isinstance(found, str) else None, row.region)
         for row, found in zip(rows, hashes, strict=True)
     ]
 
@@ -219,6 +224,13 @@ def _table(path: Path, table: Iterator[Mapping[str, Any]], columns: Mapping[str,
             near = get_close_matches(wanted, header, n=1, cutoff=0.4)
             hint = f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(header) or 'no header'}"
             raise DataError(f"{path} has no column '{wanted}'; {hint}")
+    sides = [columns[side] for side in BOX]
+    absent = [side for side in sides if side not in header]
+    if 0 < len(absent) < len(sides):
+        raise DataError(
+            f"{path} has {_listed(side for side in sides if side in header)} but not {_listed(absent)}; a box "
+            "needs all four, in pixels: add the others, or rename what is no box"
+        )
     for number, row in enumerate(table, start=1):
         cells = {column: _text(path, number, column, row.get(name)) for column, name in columns.items()}
         for column in _NEEDED:
@@ -229,8 +241,37 @@ def _table(path: Path, table: Iterator[Mapping[str, Any]], columns: Mapping[str,
             known = ", ".join(_SPLITS)
             raise DataError(f"{path}: row {number} is in the split '{cells['split']}'; known splits: {known}")
         picture = path.parent / Path(cells["image"]).expanduser()  # an absolute path stays as it is
-        name = cells["id"] or _place(picture, path.parent) or cells["image"]
-        yield Row(name, picture, cells["label"], cells["caption"], _SPLITS.get(split, ""))
+        region = _region(path, number, {columns[side]: cells[side] for side in BOX})
+        name = cells["id"] or (_place(picture, path.parent) or cells["image"]) + _fragment(region)
+        yield Row(name, picture, cells["label"], cells["caption"], _SPLITS.get(split, ""), region)
+
+
+def _region(path: Path, number: int, cells: Mapping[str, str]) -> Region | None:
+    """The box of a row: four numbers by the names of their columns, or none of them."""
+    if not any(cells.values()):
+        return None
+    empty = [name for name, cell in cells.items() if not cell]
+    if empty:
+        raise DataError(f"{path}: row {number} has a box without {_listed(empty)}; fill all four in, or none")
+    box = []
+    for name, cell in cells.items():
+        try:
+            box.append(float(cell))
+        except ValueError as error:
+            raise DataError(f"{path}: row {number} has '{cell}' as {name}; a box is four numbers of pixels") from error
+    region = Region((box[0], box[1], box[2], box[3]))
+    if region.fault:
+        raise DataError(f"{path}: row {number}: {region.fault}")
+    return region
+
+
+def _fragment(region: Region | None) -> str:
+    """A box as a media fragment of its picture's path: "#xywh=10,20,30.5,40"; "" for a whole picture."""
+    return "" if region is None else "#xywh=" + ",".join(f"{value:.15g}" for value in region.box)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def _place(picture: Path, folder: Path) -> str:

@@ -4,6 +4,10 @@ The signature of a picture is its 32 x 32 RGB reduction, each channel less its m
 inner product of two signatures is the correlation of their pixels, with a common colour cast left out. A coarser
 reduction takes different drawings of simple things (faces, clocks, hearts) for copies. A picture of one flat colour
 correlates with nothing: its signature is zero, and it is a duplicate only of a file with the same bytes.
+
+A region counts as the picture that it is cut from, on both sides: whoever saw one box of a test picture saw the test
+picture. Boxes are not compared as such: reduced to 32 x 32, small ones of different things correlate (a blurred blob on
+a plain ground), and correlation cannot tell a picture in its own enlarged part anyway.
 """
 
 from __future__ import annotations
@@ -76,7 +80,7 @@ class Duplicates:
 def near_duplicates(
     candidates: Sequence[ImageRef], against: Sequence[ImageRef], threshold: float, root: Path | None = None
 ) -> Duplicates:
-    """Compare every candidate with every picture of `against`.
+    """Compare every candidate with every picture of `against`, regions as the pictures that they are cut from.
 
     Args:
         threshold: correlations above it are near-duplicates; in (0, 1].
@@ -87,6 +91,18 @@ def near_duplicates(
     """
     if not 0 < threshold <= 1:
         raise UsageError(f"near-duplicate threshold {threshold} must be above 0 and at most 1 (a pixel correlation)")
+    wholes = [ref.whole() for ref in candidates]
+    place = {ref: number for number, ref in enumerate(dict.fromkeys(wholes))}
+    found = _compared(list(place), list(dict.fromkeys(ref.whole() for ref in against)), threshold, root)
+    rows = [place[ref] for ref in wholes]
+    nearest = [found.nearest[row] for row in rows]
+    return Duplicates(found.duplicate[rows], found.correlation[rows], nearest, found.uncompared)
+
+
+def _compared(
+    candidates: Sequence[ImageRef], against: Sequence[ImageRef], threshold: float, root: Path | None
+) -> Duplicates:
+    """`near_duplicates` of whole pictures, each listed once."""
     n = len(candidates)
     correlation, nearest = np.zeros(n, dtype=np.float32), [""] * n
     store = EmbeddingStore(PixelSignature(), root, batch_size=256)

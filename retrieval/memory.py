@@ -19,10 +19,10 @@ from trireme.files import fingerprint, home, locked
 from trireme.hashes import file_sha256
 from trireme.progress import say
 from trireme.retrieval.index import Index, IndexConfig, index_file, open_index
-from trireme.retrieval.memory_build import ARRAYS, MANIFEST, PAIRS, SCHEMA, memory_key, write_memory
+from trireme.retrieval.memory_build import ARRAYS, MANIFEST, PAIRS, REGION, SCHEMA, memory_key, write_memory
 from trireme.retrieval.search import SIDES, Hits, Side, checked_queries, checked_rows, search_without, shares_found
 from trireme.retrieval.store import EmbeddingStore
-from trireme.types import Floats, ImageRef, Ints, PairSet
+from trireme.types import Floats, ImageRef, Ints, PairSet, Region
 
 __all__ = ["Hits", "Memory", "Side"]
 
@@ -128,9 +128,13 @@ class Memory:
         return self._take("caption", rows)
 
     def refs(self, rows: Ints | Sequence[int]) -> list[ImageRef]:
-        """Pictures of the given rows."""
-        hashes = self._take("sha256", rows)
-        return [ImageRef(path, digest or None) for path, digest in zip(self._take("path", rows), hashes, strict=True)]
+        """Pictures of the given rows, or the regions of pictures that they are."""
+        paths, hashes = self._take("path", rows), self._take("sha256", rows)
+        texts = self._take(REGION, rows) if self._has_regions else [""] * len(paths)
+        return [
+            ImageRef(path, digest or None, Region.parse(text) if text else None)
+            for path, digest, text in zip(paths, hashes, texts, strict=True)
+        ]
 
     def embeddings(self, side: Side) -> Floats:
         """(N, d) memory-mapped, read-only."""
@@ -212,6 +216,10 @@ class Memory:
             vectors = self._arrays[side]
             self._indexes[key] = open_index(config, vectors, index_file(self.folder, side, config))
         return self._indexes[key]
+
+    @cached_property
+    def _has_regions(self) -> bool:
+        return REGION in pq.read_schema(self.folder / PAIRS).names
 
     @cached_property
     def _row_of(self) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Writing a memory: near-duplicates out, both sides embedded, all in one folder that appears whole or not at all.
 
 image.npy, text.npy    (N, d) float32, L2-normalised, row i of both is pair i
-pairs.parquet          id, caption, label, source, path, sha256; row i is pair i
+pairs.parquet          id, caption, label, source, path, sha256; row i is pair i; region where a picture has one
 manifest.json          where it comes from, what was left out, checksums
 """
 
@@ -26,6 +26,8 @@ from trireme.types import Floats, ImageRef, Pair, PairSet
 SCHEMA = 1
 ARRAYS = {"image": "image.npy", "text": "text.npy"}
 PAIRS = "pairs.parquet"
+REGION = "region"
+"""A column of `Region.text` or "", only where there are regions: memories of whole pictures stay as they are."""
 MANIFEST = "manifest.json"
 _BLOCK = 4096
 _LISTED = 200  # pairs left out are all counted, and this many of each kind named in the manifest
@@ -139,18 +141,17 @@ def _nothing_left(name: str, asked: int, removed: int, unreadable: Sequence[tupl
 
 
 def _table(pairs: Sequence[Pair]) -> pa.Table:
-    hashes = picture_hashes([pair.image for pair in pairs])
-    return pa.table(
-        {
-            "id": [pair.id for pair in pairs],
-            "caption": [pair.caption for pair in pairs],
-            "label": [pair.label for pair in pairs],
-            "source": [pair.source for pair in pairs],
-            "path": [pair.image.path for pair in pairs],
-            "sha256": hashes,
-        },
-        schema=pa.schema([(name, pa.string()) for name in ("id", "caption", "label", "source", "path", "sha256")]),
-    )
+    columns = {
+        "id": [pair.id for pair in pairs],
+        "caption": [pair.caption for pair in pairs],
+        "label": [pair.label for pair in pairs],
+        "source": [pair.source for pair in pairs],
+        "path": [pair.image.path for pair in pairs],
+        "sha256": picture_hashes([pair.image for pair in pairs]),
+    }
+    if any(pair.image.region for pair in pairs):
+        columns[REGION] = [pair.image.region.text if pair.image.region else "" for pair in pairs]
+    return pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
 
 
 def _write_array(path: Path, shape: tuple[int, int], blocks: Iterable[Floats]) -> None:

@@ -1,4 +1,8 @@
-"""Pictures of a benchmark in a memory that was not built for it: told by their bytes, and by their embeddings."""
+"""Pictures of a benchmark in a memory that was not built for it: told by their bytes, and by their embeddings.
+
+By bytes, a region counts as the picture that it is cut from. By embedding it is looked up both as it is shown and as
+that picture.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +33,8 @@ class NearEqual:
     """Pictures whose nearest memory picture has nearly their own embedding.
 
     Attributes:
-        compared: how many pictures were looked up; unreadable ones are not.
-        paths: those that were found, in the order asked.
+        compared: how many pictures and regions were looked up; unreadable ones are not.
+        paths: those that were found, in the order asked, pictures of regions last.
     """
 
     compared: int
@@ -67,8 +71,9 @@ def near_equal(memory: Memory, store: EmbeddingStore, refs: Sequence[ImageRef]) 
     Raises:
         MemoryMismatchError: another encoder built the memory.
     """
-    failed = store.prepare(refs)
-    readable = [ref for position, ref in enumerate(refs) if position not in failed]
+    asked = [*refs, *dict.fromkeys(ref.whole() for ref in refs if ref.region)]
+    failed = store.prepare(asked)
+    readable = [ref for position, ref in enumerate(asked) if position not in failed]
     paths: list[str] = []
     for start in range(0, len(readable), _BLOCK):
         block = readable[start : start + _BLOCK]

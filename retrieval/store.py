@@ -1,8 +1,8 @@
 """The embedding cache: every picture and every text goes through an encoder once, whatever the number of runs.
 
-A row is keyed by the encoder's fingerprint (a folder) and the SHA-256 of the picture's bytes or of the text. Rows reach
-the disk every few hundred pictures, in whole batches and in the order asked, so a killed process goes on where it
-stopped and forms the same batches as one that was never interrupted.
+A row is keyed by the encoder's fingerprint (a folder) and the SHA-256 of the picture's bytes (for a region of one: of
+that hash and the region) or of the text. Rows reach the disk every few hundred pictures, in whole batches and in the
+order asked, so a killed process goes on where it stopped and forms the same batches as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -13,22 +13,26 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from trireme.errors import DataError
 from trireme.files import home
 from trireme.hashes import file_hashes
 from trireme.progress import progress, say
 from trireme.retrieval.encoders.base import BadEmbeddingError, Encoder, load_image
+from trireme.retrieval.pictures import content_key, region_of
 from trireme.retrieval.segments import KEY_BYTES, Bytes, DamagedSegmentError, Segments
 from trireme.types import Floats, ImageRef
 
 FLUSH_ROWS = 512
 FLUSH_SECONDS = 10.0
 TEXT_BATCH = 256
+_TOGETHER = 16  # regions of one file that are cut out of one reading of it, where they are asked one after the other
 
 
 class EmbeddingStore:
@@ -110,7 +114,7 @@ class EmbeddingStore:
         return keys, failed
 
     def _keys(self, refs: Sequence[ImageRef]) -> tuple[Bytes, dict[int, str]]:
-        """Content hashes (n, 32): the manifest's where it has one, else of the file; zeros for the missing files."""
+        """Content keys (n, 32), by the manifest's hash where it has one, else the file's; any for the missing files."""
         digests = [ref.sha256 for ref in refs]
         unknown = [i for i, digest in enumerate(digests) if not digest]
         failed: dict[int, str] = {}
@@ -119,7 +123,7 @@ class EmbeddingStore:
                 failed[i] = f"cannot read it: {found.strerror or found}"
             else:
                 digests[i] = found
-        return _stack([_digest_bytes(digest, ref) for digest, ref in zip(digests, refs, strict=True)]), failed
+        return _stack([_key(digest, ref) for digest, ref in zip(digests, refs, strict=True)]), failed
 
     def _missing(self, segments: Segments, keys: Bytes) -> list[int]:
         """First position of every key that is not stored, in order."""
@@ -153,18 +157,31 @@ class EmbeddingStore:
                 bar.advance(len(batch))
         return reasons
 
-    def _load(self, ref: ImageRef, key: Bytes) -> torch.Tensor | str:
-        """Preprocessed pixels (3, H, W), or why there are none. Runs in a thread."""
+    def _load(self, refs: Sequence[ImageRef], keys: Bytes) -> list[torch.Tensor | str]:
+        """Preprocessed pixels (3, H, W) of a file or of regions of it, or why there are none. Runs in a thread."""
         try:
-            blob = Path(ref.path).read_bytes()
+            blob = Path(refs[0].path).read_bytes()
         except OSError as error:
-            return f"cannot read it: {error.strerror or error}"
-        if hashlib.sha256(blob).digest() != key.tobytes():
-            if ref.sha256:
-                return "its bytes are not those that its manifest lists (SHA-256 differs); fetch or build the set again"
-            return "it changed while it was read; run again"
+            return [f"cannot read it: {error.strerror or error}"] * len(refs)
+        digest = hashlib.sha256(blob).hexdigest()
+        image: Image.Image | DataError
         try:
-            return self.encoder.preprocess(load_image(blob))
+            image = load_image(blob)
+        except DataError as error:
+            image = error
+        same = [_key(digest, ref) == key.tobytes() for ref, key in zip(refs, keys, strict=True)]
+        return [self._pixels(image, *asked) for asked in zip(refs, same, strict=True)]
+
+    def _pixels(self, image: Image.Image | DataError, ref: ImageRef, same: bool) -> torch.Tensor | str:
+        """What `ref` shows of a file that was read; `same`: whether its bytes are those of the key."""
+        if not same and ref.sha256:
+            return "its bytes are not those that its manifest lists (SHA-256 differs); fetch or build the set again"
+        if not same:
+            return "it changed while it was read; run again"
+        if isinstance(image, DataError):
+            return str(image)
+        try:
+            return self.encoder.preprocess(image if ref.region is None else region_of(image, ref.region))
         except (DataError, ValueError, OSError) as error:
             return str(error)
 
@@ -232,24 +249,38 @@ class _Writer:
 
 
 def _ahead(
-    load: Callable[[ImageRef, Bytes], torch.Tensor | str],
+    load: Callable[[Sequence[ImageRef], Bytes], list[torch.Tensor | str]],
     refs: Sequence[ImageRef],
     keys: Bytes,
     workers: int,
     window: int,
 ) -> Iterator[tuple[int, torch.Tensor | str]]:
-    """Results of `load` in order, computed by threads at most `window` pictures ahead of the consumer."""
+    """Results of `load` in order, computed by threads about `window` pictures ahead of the consumer."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="trireme-load")
-    pending: deque[Future[torch.Tensor | str]] = deque()
-    submitted = 0
+    pending: deque[Future[list[torch.Tensor | str]]] = deque()
+    parts = _by_file(refs)
+    submitted, position = 0, 0
     try:
-        for i in range(len(refs)):
-            while submitted < len(refs) and len(pending) < window:
-                pending.append(pool.submit(load, refs[submitted], keys[submitted]))
-                submitted += 1
-            yield i, pending.popleft().result()
+        while position < len(refs):
+            while submitted < len(refs) and submitted - position < window:
+                part = next(parts)
+                pending.append(pool.submit(load, refs[part], keys[part]))
+                submitted = part.stop
+            for loaded in pending.popleft().result():
+                yield position, loaded
+                position += 1
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _by_file(refs: Sequence[ImageRef]) -> Iterator[slice]:
+    """Neighbours that are of one file, at most `_TOGETHER` of them."""
+    start = 0
+    for _, group in groupby(refs, key=lambda ref: ref.path):
+        end = start + sum(1 for _ in group)
+        for first in range(start, end, _TOGETHER):
+            yield slice(first, min(first + _TOGETHER, end))
+        start = end
 
 
 def _check_finite(vectors: Floats, encoder: Encoder) -> None:
@@ -261,14 +292,15 @@ def _check_finite(vectors: Floats, encoder: Encoder) -> None:
         raise BadEmbeddingError(f"encoder {encoder.name} gives NaN or infinite embeddings", bad.tolist())
 
 
-def _digest_bytes(digest: str | None, ref: ImageRef) -> bytes:
+def _key(digest: str | None, ref: ImageRef) -> bytes:
+    """The key of what `ref` shows of a file with that hash."""
     try:
         found = bytes.fromhex(digest or "00" * KEY_BYTES)
     except ValueError:
         found = b""
     if len(found) != KEY_BYTES:
         raise DataError(f"{ref.path}: its manifest lists '{digest}', which is not a SHA-256")
-    return found
+    return bytes.fromhex(content_key(found.hex(), ref.region))
 
 
 def _stack(digests: Sequence[bytes]) -> Bytes:

@@ -35,7 +35,16 @@ def file_sha256(path: Path) -> str:
 
 
 def file_hashes(paths: Sequence[str], workers: int = 1) -> list[str | OSError]:
-    """Hex SHA-256 of each path, or the error that reading it gave; only files new since the last time are read."""
+    """Hex SHA-256 of each path, or the error that reading it gave; only files new since the last time are read.
+
+    A path that is listed several times (regions of one picture) is read once.
+    """
+    unique = list(dict.fromkeys(paths))
+    found = dict(zip(unique, _hashes(unique, workers), strict=True))
+    return [found[path] for path in paths]
+
+
+def _hashes(paths: Sequence[str], workers: int) -> list[str | OSError]:
     stamps = [_stamp(path) for path in paths]
     known = _recall([path for path, stamp in zip(paths, stamps, strict=True) if not isinstance(stamp, OSError)])
     results: list[str | OSError] = []

@@ -5,8 +5,9 @@ Shapes: n samples or pairs, d embedding dimension, k neighbours, c classes, m ra
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, Protocol, runtime_checkable
@@ -43,17 +44,82 @@ class Task(StrEnum):
     DETECTION = "detection"
 
 
+REGION_VERSION: Final = 1
+"""Raise it when the same region gives other pixels (`trireme.retrieval.pictures`); hashes and caches hold it."""
+
+_WIDEST: Final = 2.0**31
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A box in a picture, and how it is shown.
+
+    Attributes:
+        box: x, y, width, height in pixels of the file as COCO and LVIS write them: from its upper left corner, before
+            any EXIF rotation. Fractions are allowed; edges are moved to the nearest pixel edge.
+        crop: factor on the sides of what is shown, about the centre of the box; 1 shows the box.
+        square: show a square of the box's longer side (times `crop`) instead of the box's own shape.
+        blur: standard deviation of a Gaussian blur of everything outside the box, as a share of the box's longer side,
+            so that boxes of every size look alike once they are scaled for a model; 0 blurs nothing.
+        fill: RGB of what is shown from outside the picture.
+    """
+
+    box: tuple[float, float, float, float]
+    crop: float = 1.0
+    square: bool = True
+    blur: float = 0.0
+    fill: tuple[int, int, int] = (255, 255, 255)
+
+    def __post_init__(self) -> None:
+        """Plain numbers in tuples, so that equal regions have equal texts: 1 is 1.0, and -0.0 is 0.0."""
+        x, y, width, height = (float(value) + 0.0 for value in self.box)
+        red, green, blue = (int(value) for value in self.fill)
+        for name, value in (("box", (x, y, width, height)), ("fill", (red, green, blue))):
+            object.__setattr__(self, name, value)
+        for name, number in (("crop", self.crop), ("blur", self.blur)):
+            object.__setattr__(self, name, float(number) + 0.0)
+
+    @property
+    def fault(self) -> str:
+        """Why no picture has such a region, "" where one may have it."""
+        shown = ", ".join(f"{value:g}" for value in self.box)
+        if not all(abs(value) < _WIDEST for value in self.box):  # NaN is not below anything
+            return f"its box ({shown}) is not made of numbers of pixels"
+        if not (self.box[2] > 0 and self.box[3] > 0):
+            return f"its box ({shown}) has no area"
+        if not (0 < self.crop < _WIDEST and 0 <= self.blur < _WIDEST):
+            return f"its box is shown with crop={self.crop:g} and blur={self.blur:g}; crop is above 0, blur 0 or more"
+        return ""
+
+    @property
+    def text(self) -> str:
+        """All of it as JSON, for hashes and columns: the same text for equal regions only."""
+        return json.dumps({"version": REGION_VERSION, **asdict(self)})
+
+    @classmethod
+    def parse(cls, text: str) -> Region:
+        """The region of a `text`."""
+        held = json.loads(text)
+        return cls(**{key: value for key, value in held.items() if key != "version"})
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A picture on disk.
+    """A picture on disk, or a region of one.
 
     Attributes:
         path: absolute path of the file.
         sha256: hex digest of the file's bytes where a manifest knows it; it keys the embedding cache.
+        region: the part that is meant; None for the whole picture.
     """
 
     path: str
     sha256: str | None = None
+    region: Region | None = None
+
+    def whole(self) -> ImageRef:
+        """The picture that this is a region of; itself where it is whole."""
+        return self if self.region is None else ImageRef(self.path, self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +161,7 @@ class PairSet(Protocol):
     def name(self) -> str: ...
     @property
     def fingerprint(self) -> str:
-        """Hash of ids, picture hashes, captions and labels."""
+        """Hash of ids, picture hashes (with regions), captions and labels."""
         ...
 
     def pairs(self) -> Sequence[Pair]: ...
@@ -142,7 +208,7 @@ class Benchmark(Protocol):
     def samples(self, role: Role = Role.TEST) -> Sequence[Sample]: ...
 
     def fingerprint(self, role: Role = Role.TEST) -> str:
-        """Hash of class names, split ids, picture hashes, templates and metric code."""
+        """Hash of class names, split ids, picture hashes (with regions), templates and metric code."""
         ...
 
     def score(self, ranked: Ints, labels: Ints) -> Mapping[str, Floats]:

@@ -360,13 +360,14 @@ class Workbench:
         return (benchmark,) if own is None else tuple(dict.fromkeys((benchmark, own)))
 
     def _kept_apart(self, benchmark: str) -> list[ImageRef]:
-        """The pictures of a benchmark and of its validation, each once."""
-        refs = {_key(ref): ref for other in self._with_validation(benchmark) for ref in self._pictures(other)}
+        """The pictures and regions of a benchmark and of its validation, each once."""
+        pictures = (ref for other in self._with_validation(benchmark) for ref in self._pictures(other))
+        refs = {(_key(ref), ref.region.text if ref.region else ""): ref for ref in pictures}
         return [refs[key] for key in sorted(refs)]
 
     def kept_out(self, name: str, benchmark: str | None) -> list[ImageRef]:
-        """Pictures that no pair of the memory may nearly equal, each once, in a stable order."""
-        refs = {_key(ref): ref for other in self._scope(name, benchmark) for ref in self._pictures(other)}
+        """Whole pictures that no pair of the memory may nearly equal, each once, in a stable order."""
+        refs = {_key(ref): ref.whole() for other in self._scope(name, benchmark) for ref in self._pictures(other)}
         return [refs[key] for key in sorted(refs)]
 
     def _pictures(self, benchmark: str) -> Sequence[ImageRef]:
@@ -385,4 +386,5 @@ class Workbench:
 
 
 def _key(ref: ImageRef) -> str:
+    """Of a region, too, the file: whoever was shown a part of a picture was shown the picture."""
     return ref.sha256 or ref.path

@@ -12,7 +12,7 @@ from PIL import Image
 
 from trireme.errors import TriremeError, UsageError
 from trireme.methods.rankers.base import Prompt
-from trireme.retrieval.encoders.base import load_image
+from trireme.retrieval.pictures import open_picture
 
 # The side of a blank picture where the processor takes pictures of any size (Qwen2.5-VL).
 _FREE_SIDE = 336
@@ -77,7 +77,7 @@ def adds_special_tokens(processor: Any, text: str) -> bool:
 
 
 def pictures(prompt: Prompt, image_size: int = 0, blank: int = _FREE_SIDE) -> list[Image.Image]:
-    """The RGB pictures of a prompt.
+    """The RGB pictures of a prompt, regions cut out of theirs.
 
     Args:
         image_size: the longer side of every picture in pixels, aspect ratio kept; 0 leaves them as they are.
@@ -87,7 +87,7 @@ def pictures(prompt: Prompt, image_size: int = 0, blank: int = _FREE_SIDE) -> li
         DataError: a picture cannot be read.
     """
     return [
-        blank_image(image_size or blank) if ref is None else resize(load_image(ref.path), image_size)
+        blank_image(image_size or blank) if ref is None else resize(open_picture(ref), image_size)
         for ref in prompt.images
     ]
 

@@ -22,6 +22,7 @@ from trireme.hashes import file_hashes
 from trireme.methods.rankers.base import Answer, Engine, Question, Status
 from trireme.methods.rankers.rank import Asking, rank
 from trireme.progress import progress
+from trireme.retrieval.pictures import content_key
 from trireme.types import ImageRef
 
 FORMAT = 1
@@ -136,7 +137,7 @@ def _picture_keys(refs: Sequence[ImageRef]) -> list[str]:
         digest = ref.sha256 or hashed[ref]
         if isinstance(digest, OSError):
             raise DataError(f"cannot read {ref.path}: {digest.strerror or digest}")
-        keys.append(digest)
+        keys.append(content_key(digest, ref.region))
     return keys
 
 

@@ -17,9 +17,9 @@ from trireme.errors import DataError, UsageError
 from trireme.methods.react.captions import caption_variants, draw
 from trireme.methods.react.config import ReactConfig
 from trireme.methods.react.towers import Inputs, gated_layers, select_trainable, unit
-from trireme.retrieval.encoders.base import load_image
 from trireme.retrieval.encoders.gated import GATE, add_gated_blocks, image_blocks
 from trireme.retrieval.encoders.openclip import OpenClipEncoder
+from trireme.retrieval.pictures import open_picture
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Floats, ImageRef, Ints
 
@@ -52,7 +52,7 @@ class _Pictures(Dataset[Tensor | DataError]):
         """(3, h, w), or why there are none: raised in a worker process, an error would come with its traceback."""
         epoch, row = item
         try:
-            image = load_image(self._refs[row].path)
+            image = open_picture(self._refs[row])
         except DataError as error:
             return error
         state = random.getstate(), np.random.get_state()
@@ -177,7 +177,7 @@ class OpenClipTower:
         parts = []
         module: Any = self.module
         for start in range(0, len(refs), _AT_ONCE):
-            pixels = [self._encoder.preprocess(load_image(ref.path)) for ref in refs[start : start + _AT_ONCE]]
+            pixels = [self._encoder.preprocess(open_picture(ref)) for ref in refs[start : start + _AT_ONCE]]
             parts.append(unit(module.model.encode_image(torch.stack(pixels).to(self._encoder.device))).cpu())
         if not parts:
             raise DataError("there is no picture to embed")

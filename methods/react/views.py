@@ -18,6 +18,7 @@ from trireme.retrieval.dedup import picture_hashes
 from trireme.retrieval.encoders.lite.encoder import PREPROCESSING
 from trireme.retrieval.encoders.lite.trunk import WHEEL_SHA256, load_trunk
 from trireme.retrieval.encoders.lite.views import VERSION, plain_tokens, read_pixels, token_views
+from trireme.retrieval.pictures import content_key
 from trireme.types import ImageRef
 
 _views: dict[str, Tensor] = {}
@@ -30,7 +31,8 @@ def views_of(refs: Sequence[ImageRef], views: int, seed: int, folder: Path | Non
     Args:
         folder: keeps them for a later process, and may hold those of an earlier one; None keeps nothing on disk.
     """
-    key = fingerprint([VERSION, WHEEL_SHA256, PREPROCESSING, picture_hashes(refs), views, seed])
+    shown = [content_key(digest, ref.region) for digest, ref in zip(picture_hashes(refs), refs, strict=True)]
+    key = fingerprint([VERSION, WHEEL_SHA256, PREPROCESSING, shown, views, seed])
     if key not in _views:
         kept = None if folder is None else _read(folder, key)
         if views > 1:  # views are large: remember one set of them

@@ -12,9 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from trireme.benchmarks.base import RowBenchmark, RowPairs
 from trireme.benchmarks.custom import open_benchmark, open_pairs
+from trireme.benchmarks.metrics import metric_code
 from trireme.errors import DataError, UsageError
-from trireme.types import Benchmark, PairSet, Role
+from trireme.files import fingerprint
+from trireme.types import Benchmark, ImageRef, Pair, PairSet, Region, Role, Sample
 
 pytestmark = pytest.mark.usefixtures("own_home")
 
@@ -144,6 +147,12 @@ def test_spreadsheet_csv_with_a_byte_order_mark(tmp_path: Path) -> None:
         ("image,label,split\na.png,fox,tets\n", "row 1 is in the split 'tets'"),
         ("image,label,split\na.png,fox,test\nb.png,fox,\n", "1 of 2 rows have no split"),
         ('image,label\na.png,"fox\n', "not a CSV file"),
+        ("image,label,width,height\na.png,fox,8,8\n", "has 'width', 'height' but not 'x', 'y'; a box needs all four"),
+        ("image,label,x,y,width,height\na.png,fox,1,,4,\n", "row 1 has a box without 'y', 'height'"),
+        ("image,label,x,y,width,height\na.png,fox,1,2,wide,4\n", "row 1 has 'wide' as width"),
+        ("image,label,x,y,width,height\na.png,fox,1,2,nan,4\n", r"row 1: its box \(1, 2, nan, 4\) is not made of num"),
+        ("image,label,x,y,width,height\na.png,fox,1,2,0,4\n", r"row 1: its box \(1, 2, 0, 4\) has no area"),
+        ("image,label,x,y,width,height\n" + 2 * "a.png,fox,1,2,3,4\n", r"two rows have the id 'a\.png#xywh=1,2,3,4'"),
     ],
 )
 def test_wrong_tables_say_what_is_wrong(tmp_path: Path, content: str, message: str) -> None:
@@ -272,3 +281,71 @@ def test_a_folder_that_is_only_partly_split_is_refused(tmp_path: Path) -> None:
     picture(root / "meta" / "1.png", 2)
     with pytest.raises(DataError, match="also 'meta'"):
         open_benchmark(f"folder:{root}")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_boxes(tmp_path: Path, kind: str) -> None:
+    """Two boxes of one picture, and a row without a box: the whole picture."""
+    digest = hashlib.sha256(picture(tmp_path / "a.png").read_bytes()).hexdigest()
+    rows = [
+        {"image": "a.png", "label": "fox", "x": 1.0, "y": 0.0, "width": 4.5, "height": 2.0},
+        {"image": "a.png", "label": "owl", "x": 3.0, "y": 3.0, "width": 2.0, "height": 2.0},
+        {"image": "a.png", "label": "owl", "x": None, "y": None, "width": None, "height": None},
+    ]
+    name = f"{kind}:{table(tmp_path / f'set.{kind}', rows)}"
+    path = str(tmp_path / "a.png")
+    samples = open_benchmark(name).samples()
+    assert samples == [
+        Sample("a.png", ImageRef(path, digest), 1),
+        Sample("a.png#xywh=1,0,4.5,2", ImageRef(path, digest, Region((1, 0, 4.5, 2))), 0),
+        Sample("a.png#xywh=3,3,2,2", ImageRef(path, digest, Region((3, 3, 2, 2))), 1),
+    ]
+    assert [pair.image for pair in open_pairs(name).pairs()] == [sample.image for sample in samples]
+    renamed = [{("left" if key == "x" else key): value for key, value in row.items()} for row in rows]
+    other = f"{kind}:{table(tmp_path / f'renamed.{kind}', renamed)}"
+    assert open_benchmark(other, x="left").samples() == samples
+    with pytest.raises(DataError, match="but not 'x'"):
+        open_benchmark(other)
+
+
+def test_fingerprints_follow_the_boxes(tmp_path: Path) -> None:
+    """Whole numbers and fractions write the same box; ids are given, so that only the box can differ."""
+    picture(tmp_path / "a.png")
+    found = []
+    for number, box in enumerate(("1,2,3,4", "1.0,2.0,3.0,4.0", "1,2,3,5", ",,,")):
+        (tmp_path / f"{number}.csv").write_text(f"image,label,id,x,y,width,height\na.png,fox,one,{box}\n")
+        found.append(prints(f"csv:{tmp_path / f'{number}.csv'}"))
+    (tmp_path / "whole.csv").write_text("image,label,id\na.png,fox,one\n")
+    assert found[0] == found[1]
+    assert found[3] == prints(f"csv:{tmp_path / 'whole.csv'}")
+    for side in (0, 1):
+        assert len({found[i][side] for i in (0, 2, 3)}) == 3
+
+
+def test_fingerprints_of_whole_pictures_are_those_before_regions() -> None:
+    """The expected values are computed as the code did then: picture hashes alone stand for pictures."""
+    ref = ImageRef("/nowhere/a.png", "ab" * 32)
+    pairs = RowPairs(
+        "set", (Pair("one", ref, "a fox", "fox"), Pair("two", ImageRef("/nowhere/b.png"), "an owl", "owl"))
+    )
+    assert pairs.fingerprint == fingerprint([["one", "ab" * 32, "a fox", "fox"], ["two", None, "an owl", "owl"]])
+    bench = RowBenchmark(
+        name="set",
+        version="user",
+        class_ids=("fox",),
+        class_names=("fox",),
+        class_groups=("",),
+        subsets={"all": None},
+        templates=("{}",),
+        rows={Role.TEST: [Sample("one", ref, 0)]},
+    )
+    content = {
+        "version": "user",
+        "task": "zero_shot",
+        "classes": [["fox", "fox", ""]],
+        "subsets": {"all": None},
+        "samples": [["one", "ab" * 32, 0]],
+        "templates": ["{}"],
+        "metrics": [[name, metric_code(name)] for name in ("top1", "top5")],
+    }
+    assert bench.fingerprint() == fingerprint(content)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from trireme.errors import DataError, UsageError
-from trireme.methods.rankers.base import Mode, Prompt, Question, Status
+from trireme.methods.rankers.base import Example, Mode, Prompt, Question, Status
 from trireme.methods.rankers.rank import Asking, rank
-from trireme.methods.rankers.replies import CachedRanker, Replies, question_keys
-from trireme.types import ImageRef
+from trireme.methods.rankers.replies import CachedRanker, Replies, _picture_keys, question_keys
+from trireme.types import ImageRef, Region
 
 from .scripted import ScriptedEngine
 
@@ -169,6 +170,18 @@ def test_everything_that_can_change_a_reply_changes_its_key() -> None:
     assert len({base, *other}) == 1 + len(other)
     # where a picture lies does not matter, its bytes do
     assert question_keys(engine, [Question(ImageRef("/elsewhere.png", ref(0).sha256), NAMES)], Asking())[0] == base
+
+
+def test_another_region_is_another_reply_key() -> None:
+    box = Region((1, 2, 30, 40))
+    shown = [box, Region((1, 2, 30, 41)), replace(box, crop=1.5), replace(box, square=False), replace(box, blur=0.1)]
+    refs = [ref(0), *(replace(ref(0), region=region) for region in shown)]
+    questions = [Question(one, NAMES) for one in refs]
+    questions += [Question(ref(1), NAMES, (Example(one, "fox"),)) for one in refs]
+    assert len(set(question_keys(ScriptedEngine(), questions, Asking()))) == 2 * len(refs)
+    assert _picture_keys(refs[:1]) == [refs[0].sha256], "a whole picture is asked by its bytes, as before regions"
+    same = replace(ref(0), path="/elsewhere.png", region=Region((1.0, 2.0, 30.0, 40.0)))
+    assert _picture_keys([same]) == _picture_keys(refs[1:2])
 
 
 def test_a_damaged_file_of_replies_is_named_and_left_alone(tmp_path: Path) -> None:

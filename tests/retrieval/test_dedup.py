@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests.retrieval.conftest import Pictures
 from trireme.errors import UsageError
 from trireme.retrieval.dedup import PixelSignature, near_duplicates
 from trireme.retrieval.encoders.base import load_image
-from trireme.types import Floats, ImageRef
+from trireme.types import Floats, ImageRef, Region
 
 
 def _signature(path: str) -> Floats:
@@ -81,3 +82,25 @@ def test_thresholds_outside_the_range_are_refused(pictures: Pictures) -> None:
     for threshold in (0, 1.1, -0.5):
         with pytest.raises(UsageError, match="must be above 0 and at most 1"):
             near_duplicates(pictures(1), pictures(1), threshold)
+
+
+def test_a_region_counts_as_the_picture_that_it_is_cut_from(pictures: Pictures, tmp_path: Path) -> None:
+    """On both sides, by bytes and by pixels: 0 and 1 are tested on, 2 and 3 are not; `again` is 1 with other bytes."""
+    refs, one, other = pictures(4), Region((0, 0, 10, 10)), Region((25, 20, 12, 12))
+    Image.open(refs[1].path).save(tmp_path / "again.png", compress_level=1)
+    again = ImageRef(str(tmp_path / "again.png"))
+    candidates = [
+        refs[0],
+        replace(refs[0], region=one),
+        replace(refs[0], region=other),
+        replace(again, region=other),
+        replace(refs[2], region=one),
+        replace(refs[3], region=one),
+        replace(refs[3], region=other),
+    ]
+    for against in (refs[:2], [replace(ref, region=box) for ref in refs[:2] for box in (one, other)]):
+        found = near_duplicates(candidates, against, 0.9)
+        assert found.duplicate.tolist() == [True, True, True, True, False, False, False]
+        assert found.nearest[:4] == [refs[0].path] * 3 + [refs[1].path]
+        assert found.correlation[:4] == pytest.approx(1, abs=1e-5)
+        assert found.uncompared == 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.retrieval.conftest import Pictures
@@ -20,7 +21,7 @@ from trireme.retrieval.encoders.openclip import OpenClipEncoder
 from trireme.retrieval.index import IndexConfig
 from trireme.retrieval.memory import Hits, Memory
 from trireme.retrieval.store import EmbeddingStore
-from trireme.types import Floats, ImageRef, Pair, PairSet
+from trireme.types import Floats, ImageRef, Pair, PairSet, Region
 
 FLAT = IndexConfig()
 
@@ -258,3 +259,27 @@ def test_a_memory_built_while_a_picture_was_missing_is_built_again(
     whole = Memory.build(pair_set(refs), store, index=FLAT)
     assert (len(whole), whole.manifest["counts"]["unreadable"]) == (20, 0)
     assert "building it again" in capsys.readouterr().err
+
+
+def test_regions_come_back_and_memories_of_whole_pictures_have_no_such_column(
+    store: EmbeddingStore, pictures: Pictures
+) -> None:
+    refs = [replace(ref, sha256=sha256_file(Path(ref.path))) for ref in pictures(3)]
+    mixed = [replace(refs[0], region=Region((3, 4.5, 20, 10), blur=0.1)), refs[1], replace(refs[1], region=None)]
+    memory = Memory.build(pair_set(mixed), store, index=FLAT, near_duplicates_of=[refs[2]])
+    assert Memory.open(memory.folder).refs([2, 0, 1]) == [mixed[2], mixed[0], mixed[1]]
+    assert np.array_equal(memory.embeddings("image"), store.images(mixed))
+    whole = Memory.build(replace(pair_set(refs), name="whole"), store, index=FLAT)
+    assert pq.read_schema(whole.folder / "pairs.parquet").names == [
+        "id", "caption", "label", "source", "path", "sha256",
+    ]  # fmt: skip
+    assert whole.refs([0, 2]) == [refs[0], refs[2]]
+
+
+def test_a_region_of_a_test_picture_is_kept_out(store: EmbeddingStore, pictures: Pictures) -> None:
+    refs, box = pictures(4), Region((3, 4, 20, 10))
+    pairs = pair_set([replace(refs[0], region=box), refs[1], replace(refs[2], region=box), refs[3]])
+    against = [refs[0], replace(refs[1], region=Region((20, 20, 9, 9)))]
+    memory = Memory.build(pairs, store, index=FLAT, near_duplicates_of=against)
+    assert memory.ids.tolist() == ["p2", "p3"]
+    assert memory.manifest["counts"]["near_duplicates"] == 2

@@ -16,15 +16,16 @@ from PIL import Image
 from tests.retrieval.conftest import Pictures
 from trireme.errors import DataError
 from trireme.retrieval import store as store_module
-from trireme.retrieval.encoders.base import load_image
 from trireme.retrieval.encoders.openclip import OpenClipConfig, OpenClipEncoder
+from trireme.retrieval.pictures import content_key, open_picture
+from trireme.retrieval.segments import Segments
 from trireme.retrieval.store import EmbeddingStore
-from trireme.types import Floats, ImageRef
+from trireme.types import Floats, ImageRef, Region
 
 
 def recomputed(encoder: OpenClipEncoder, refs: list[ImageRef]) -> Floats:
     """One picture after the other, no cache."""
-    rows = [encoder.encode_pixels(encoder.preprocess(load_image(ref.path))[None]) for ref in refs]
+    rows = [encoder.encode_pixels(encoder.preprocess(open_picture(ref))[None]) for ref in refs]
     return np.concatenate(rows)
 
 
@@ -177,3 +178,67 @@ def test_rows_reach_the_disk_in_chunks(
     store = EmbeddingStore(tiny, batch_size=4)
     store.prepare(pictures(20))
     assert len(list((store.folder / "images").glob("*.safetensors"))) == 3
+
+
+BOXES = [Region((x, y, 12, 9), crop=1.5, blur=0.2) for x in range(0, 20, 4) for y in range(0, 20, 4)]
+
+
+def test_whole_pictures_keep_the_key_that_they_had(tiny: OpenClipEncoder, pictures: Pictures) -> None:
+    """The SHA-256 of their bytes: what was cached before there were regions is found."""
+    refs = pictures(2)
+    store = EmbeddingStore(tiny)
+    vectors = store.images([*refs, replace(refs[0], region=BOXES[0])])
+    digests = [hashlib.sha256(Path(ref.path).read_bytes()).hexdigest() for ref in refs]
+    keys = [*digests, content_key(digests[0], BOXES[0])]
+    stored = Segments(store.folder / "images", 32)
+    rows = stored.lookup(np.array([list(bytes.fromhex(key)) for key in keys], dtype=np.uint8))
+    assert (rows >= 0).all()
+    assert np.array_equal(stored.gather(rows), vectors)
+
+
+def test_regions_are_pictures_of_their_own(tiny: OpenClipEncoder, pictures: Pictures) -> None:
+    refs = pictures(2)
+    asked = [replace(ref, region=box) for ref in refs for box in (*BOXES, None)]
+    store = EmbeddingStore(tiny, batch_size=7)
+    found = store.images(asked)
+    np.testing.assert_allclose(found, recomputed(tiny, asked), atol=1e-6)
+    assert len(np.unique(found, axis=0)) == len(asked) == store.forwards == 52
+    again = EmbeddingStore(tiny)
+    listed = [replace(ref, sha256=hashlib.sha256(Path(ref.path).read_bytes()).hexdigest()) for ref in asked]
+    assert np.array_equal(again.images(listed[::-1]), found[::-1])
+    assert again.forwards == 0
+
+
+def test_regions_of_one_file_are_read_together(
+    tiny: OpenClipEncoder, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: 25 regions a file, 16 of them at once: two readings of each of three files."""
+    read = []
+    decode = store_module.load_image
+    monkeypatch.setattr(store_module, "load_image", lambda blob: read.append(blob) or decode(blob))
+    store = EmbeddingStore(tiny, batch_size=7)
+    assert store.prepare([replace(ref, region=box) for ref in pictures(3) for box in BOXES]) == {}
+    assert (len(read), len(set(read)), store.forwards) == (6, 3, 75)
+
+
+def test_a_wrong_region_is_reported_and_the_others_of_its_file_are_not(
+    tiny: OpenClipEncoder, pictures: Pictures
+) -> None:
+    [ref, other] = pictures(2)
+    Path(other.path).unlink()
+    wrong = [Region((50, 0, 5, 5)), Region((0, 0, 0, 5))]
+    asked = [replace(ref, region=box) for box in (BOXES[0], *wrong, BOXES[1])] + [replace(other, region=BOXES[0])]
+    store = EmbeddingStore(tiny)
+    failed = store.prepare(asked)
+    assert sorted(failed) == [1, 2, 4]
+    assert failed[1] == "its box (50, 0, 5, 5) lies outside of the picture (40 x 40 pixels)"
+    assert "no area" in failed[2]
+    assert "No such file" in failed[4]
+    assert store.forwards == 2
+    with pytest.raises(DataError, match=r"0000\.png: its box \(50, 0, 5, 5\) lies outside"):
+        store.images(asked)
+
+
+def test_a_region_of_other_bytes_than_its_manifest_lists_is_refused(tiny: OpenClipEncoder, pictures: Pictures) -> None:
+    ref = replace(pictures(1)[0], sha256="0" * 64, region=BOXES[0])
+    assert "SHA-256 differs" in EmbeddingStore(tiny).prepare([ref])[0]

@@ -45,6 +45,16 @@ def test_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert hashes.file_sha256(file) == first == _digest(b"one")
 
 
+def test_a_file_that_is_listed_twice_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    (tmp_path / "b").write_bytes(b"two")
+    read: list[str] = []
+    monkeypatch.setattr(hashes, "sha256_file", lambda path: read.append(path.name) or _digest(path.read_bytes()))
+    found = hashes.file_hashes([str(tmp_path / name) for name in "abab"])
+    assert found == [_digest(b"one"), _digest(b"two")] * 2
+    assert read == ["a", "b"]
+
+
 def test_missing_files_do_not_hide_the_others(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
     found = hashes.file_hashes([str(tmp_path / "absent"), str(tmp_path / "a")])

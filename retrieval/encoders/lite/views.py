@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from trireme.progress import progress
-from trireme.retrieval.encoders.base import load_image
 from trireme.retrieval.encoders.lite.augment import augment
 from trireme.retrieval.encoders.lite.trunk import Trunk, preprocess
+from trireme.retrieval.pictures import open_picture
 from trireme.types import ImageRef
 
 BATCH = 64
@@ -20,7 +20,7 @@ VERSION = 1
 
 def read_pixels(refs: Sequence[ImageRef]) -> Tensor:
     """n pictures -> (n, 3, 128, 128) float32. Raises DataError naming a picture that cannot be read."""
-    return torch.stack([preprocess(load_image(ref.path)) for ref in refs])
+    return torch.stack([preprocess(open_picture(ref)) for ref in refs])
 
 
 @torch.inference_mode()
