@@ -1,9 +1,9 @@
 """Frames made from run records alone: the tidy long one, the leaderboard with seeds joined, and the pivot.
 
 What is one row. Runs are joined over seeds only where everything else that can change a score is the same: method
-(name, registry name, version, config), benchmark fingerprint and role, encoder and memory fingerprints, validation and
-training sets. Runs that share a method's name but differ in one of these stay separate rows, told apart by `run`, and a
-note on stderr says so. A run that is found twice (a copied folder) counts once.
+(name, registry name, version, config), ranker fingerprint, benchmark fingerprint and role, encoder and memory
+fingerprints, validation and training sets. Runs that share a method's name but differ in one of these stay separate
+rows, told apart by `run`, and a note on stderr says so. A run that is found twice (a copied folder) counts once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from trireme.errors import DataError, UsageError, unknown_name
 from trireme.files import fingerprint
 from trireme.progress import say
 from trireme.results.records import DERIVED_METRICS, RunRecord, find_runs, read_predictions
+from trireme.results.schema import HIT, REPLY_STATUSES
 from trireme.results.statistics import joint_score_rows
 
 COLUMNS = (
@@ -52,7 +53,9 @@ def load(path: Path | str, strict: bool = False) -> pd.DataFrame:
         ci_high (percent), n, failed (samples), encoder, memory, memory_size (pairs), seed, supervision_training,
         supervision_inference, chosen_on ("validation" where the method chose settings on validation labels, else
         missing), trained_parameters, images_per_second, seconds (all phases), peak_memory_mib, created, name, run,
-        config (hash of the method's config), and the fingerprints of benchmark, encoder and memory.
+        config (hash of the method's config), the fingerprints of benchmark, encoder and memory, and of a method that
+        asks a ranker: ranker (its name), replies_ok, replies_repaired, replies_unreadable, replies_refused,
+        replies_timeout (samples), prompt_tokens, completion_tokens; missing for the others.
 
     Raises:
         DataError: the path does not exist; with `strict`, a record is damaged.
@@ -65,7 +68,8 @@ def standings(path: Path | str, role: str = "test", strict: bool = False) -> pd.
     """`load` with seeds joined and rows sorted: the columns of `leaderboard`, then the rest of `load`'s.
 
     Where several seeds are joined, `score` is their mean, the interval draws classes and seeds (see
-    `trireme.results.statistics`), `failed` is the largest of theirs, and costs are means.
+    `trireme.results.statistics`), `failed` is the largest of theirs, replies and tokens are sums, and other
+    costs are means.
 
     Args:
         role: "test" by default; runs made to select something are listed only when "validation" is asked for.
@@ -118,7 +122,7 @@ def pivot(frame: pd.DataFrame, by: str = "benchmark", metric: str | None = None,
     Args:
         frame: from `leaderboard`, `standings` or `load` (of one role, and one seed).
         by: what the columns are: "benchmark", "subset", "encoder" or "memory". The others, where they vary, are rows.
-        metric: default `top1` where the frame has it, else its only metric.
+        metric: see `default_metric`; candidates' `hit@k` only where it is asked for.
         subset: which subset the scores are of; ignored with `by="subset"`.
 
     Returns:
@@ -133,10 +137,11 @@ def pivot(frame: pd.DataFrame, by: str = "benchmark", metric: str | None = None,
         chosen = chosen[chosen["subset"] == subset]
     if chosen.empty:
         raise UsageError(f"no score of metric '{metric or default_metric(frame)}' on subset '{subset}'")
-    chosen = chosen.fillna({"memory": ""})
+    chosen = chosen.fillna({"memory": "", "ranker": ""})
     index = ["method"] + [axis for axis in axes if axis not in (by, "subset") and chosen[axis].nunique() > 1]
-    for tells_apart in ("config", "run"):
-        if tells_apart in chosen and chosen.duplicated([*index, by]).any():
+    for tells_apart in ("ranker", "config", "run"):
+        varies = tells_apart in chosen and chosen[tells_apart].nunique() > 1
+        if varies and chosen.duplicated([*index, by]).any():
             index.append(tells_apart)
     table = chosen.pivot(index=index, columns=by, values="score")
     if by == "subset":  # `all` holds the other subsets already
@@ -146,8 +151,8 @@ def pivot(frame: pd.DataFrame, by: str = "benchmark", metric: str | None = None,
 
 
 def default_metric(frame: pd.DataFrame) -> str:
-    """`top1` where the frame has it, else its only metric; UsageError where there are several others."""
-    names = list(dict.fromkeys(frame["metric"]))
+    """`top1` where the frame has it, else its only metric but `hit@k`; UsageError where there are several others."""
+    names = [name for name in dict.fromkeys(frame["metric"]) if not name.startswith(HIT)]
     if "top1" in names or not names:
         return "top1"
     if len(names) > 1:
@@ -160,6 +165,8 @@ def _frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return frame.astype({column: kind for column, kind in _TYPES.items() if kind})
 
 
+_REPLIES = tuple(f"replies_{status}" for status in REPLY_STATUSES)
+_TOKENS = ("prompt_tokens", "completion_tokens")
 _TYPES: dict[str, str] = {
     "method": "str",
     "benchmark": "str",
@@ -191,6 +198,8 @@ _TYPES: dict[str, str] = {
     "benchmark_fingerprint": "str",
     "encoder_fingerprint": "str",
     "memory_fingerprint": "str",
+    "ranker": "str",
+    **dict.fromkeys((*_REPLIES, *_TOKENS), "Int64"),
 }
 
 
@@ -222,9 +231,26 @@ def _rows(record: RunRecord, scores: Sequence[Mapping[str, Any]]) -> list[dict[s
         "benchmark_fingerprint": data["benchmark"]["fingerprint"],
         "encoder_fingerprint": data["encoder"]["fingerprint"],
         "memory_fingerprint": memory.get("fingerprint"),
+        "ranker": _ranker(record).get("name"),
+        **_replies(record),
     }
     main = data["metrics"][0]
     return [{**common, "main": score["metric"] == main, **{key: score[key] for key in _SCORE_KEYS}} for score in scores]
+
+
+def _ranker(record: RunRecord) -> Mapping[str, Any]:
+    """Which ranker answered: {name, fingerprint ...}; empty for a method that asks none."""
+    found = record.data["method"]["facts"].get("ranker")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _replies(record: RunRecord) -> dict[str, int | None]:
+    """Columns of the replies' statuses and tokens; all None for a method that asks no ranker."""
+    replies = record.data.get("replies")
+    if not replies:
+        return dict.fromkeys((*_REPLIES, *_TOKENS))
+    counts = {f"replies_{status}": replies["statuses"].get(status, 0) for status in REPLY_STATUSES}
+    return {**counts, **{name: replies[name] for name in _TOKENS}}
 
 
 def _distinct(records: Sequence[RunRecord], strict: bool) -> list[RunRecord]:
@@ -249,6 +275,7 @@ def _identity(record: RunRecord) -> str:
     return fingerprint(
         [
             [method["name"], method["registry"], method.get("version"), method["config"]],
+            _ranker(record).get("fingerprint"),
             [data["benchmark"]["name"], data["benchmark"]["fingerprint"], data["benchmark"]["role"]],
             [data["encoder"]["name"], data["encoder"]["fingerprint"]],
             [memory.get("name"), memory.get("fingerprint"), memory.get("index")],
@@ -263,7 +290,8 @@ def _joined(group: Sequence[RunRecord], strict: bool) -> list[dict[str, Any]]:
     if len(group) == 1:
         return _rows(group[0], group[0].scores)
     group = sorted(group, key=lambda record: record.seed)
-    metrics: list[str] = group[0].data["metrics"]
+    common = set.intersection(*(set(record.data["metrics"]) for record in group))
+    metrics = [metric for metric in group[0].data["metrics"] if metric in common]  # seeds may choose another k of hit@k
     columns = ["label", "group", "status", *dict.fromkeys(DERIVED_METRICS.get(metric, metric) for metric in metrics)]
     readable, tables = [], []
     for record in group:
@@ -283,6 +311,9 @@ def _joined(group: Sequence[RunRecord], strict: bool) -> list[dict[str, Any]]:
         "run": "+".join(record.run for record in readable),
         "failed": max(rows[0]["failed"] for rows in per_seed),
     }
+    for counted in (*_REPLIES, *_TOKENS):
+        counts = [rows[0][counted] for rows in per_seed if rows[0][counted] is not None]
+        shared[counted] = sum(counts) if counts else None
     for cost in ("images_per_second", "seconds", "peak_memory_mib"):
         known = [rows[0][cost] for rows in per_seed if rows[0][cost] is not None]
         shared[cost] = sum(known) / len(known) if known else None

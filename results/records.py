@@ -2,13 +2,14 @@
 
 A run is `run.json` and `predictions.parquet` (both described in `trireme.results.schema`). The folder is written beside
 its place and renamed into it, so a killed writer leaves nothing that looks finished; what it leaves starts with a dot
-and is never read.
+and is never read. A record that stands in for an older one of the same run is whole before that one is touched.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,13 +78,14 @@ def run_folder(root: Path, name: str) -> Path:
     return root / "runs" / name
 
 
-def write_run(root: Path, record: Mapping[str, Any], predictions: Any) -> Path:
+def write_run(root: Path, record: Mapping[str, Any], predictions: Any, replace: bool = False) -> Path:
     """Store a finished run; storing it again is a no-op.
 
     Args:
         root: results root, e.g. `out`.
         record: all keys of `trireme.results.schema` but `predictions`, which is computed here.
         predictions: a `pyarrow.Table` with one row per sample asked.
+        replace: store it again in the place of the record that is there. One process at a time may, under a lock.
 
     Returns:
         The run's folder.
@@ -97,11 +99,24 @@ def write_run(root: Path, record: Mapping[str, Any], predictions: Any) -> Path:
     except DataError as error:
         raise DataError(f"cannot store run '{record.get('name')}': {error}") from error
     folder = run_folder(root, content["name"])
-    if _already_there(folder, content["run"]):
+    there = _already_there(folder, content["run"])
+    if there and not replace:
         return folder
     table = _standard_table(predictions, content)
+    if there:
+        shutil.rmtree(_successor(folder), ignore_errors=True)
+        _write_folder(_successor(folder), content, table)
+        _succeed(folder)
+        return folder
     if folder.exists():
         _move_aside(folder)
+    _write_folder(folder, content, table)
+    if not _already_there(folder, content["run"]):  # the rename lost against something that is no run
+        raise DataError(f"{folder} was changed by another process while it was written; run again")
+    return folder
+
+
+def _write_folder(folder: Path, content: dict[str, Any], table: Any) -> None:
     with atomic_folder(folder) as part:
         _write_table(table, part / PREDICTIONS_FILE)
         content["predictions"] = {
@@ -111,9 +126,28 @@ def write_run(root: Path, record: Mapping[str, Any], predictions: Any) -> Path:
             "sha256": sha256_file(part / PREDICTIONS_FILE),
         }
         write_json(part / RUN_FILE, content)
-    if not _already_there(folder, content["run"]):  # the rename lost against something that is no run
-        raise DataError(f"{folder} was changed by another process while it was written; run again")
-    return folder
+
+
+def _successor(folder: Path) -> Path:
+    """Where a record waits, whole, for the place of an older one."""
+    return folder.with_name(f".{folder.name}.new")
+
+
+def _succeed(folder: Path) -> None:
+    """Put the successor in the folder's place. A kill between the two renames is made good by `settle`."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    _successor(folder).rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def settle(root: Path, run: str) -> None:
+    """End a replacement of this run's record that was killed when it had no folder. Only under the lock of the run."""
+    for waiting in (root / "runs").glob(f".*--{run}.new"):
+        folder = waiting.with_name(waiting.name.removeprefix(".").removesuffix(".new"))
+        if not folder.exists():
+            waiting.rename(folder)
 
 
 def read_run(folder: Path) -> RunRecord:

@@ -11,7 +11,7 @@
     seed               int
     validation         null where the method selected nothing | {...}: what hyper-parameters were selected on
     samples            {asked, done, failed, failures [{id, reason}]}; asked = done + failed
-    metrics            [name], the main one first
+    metrics            [name], the main one first; `hit@k`, where a ranker was asked, comes after the benchmark's own
     scores             [{subset, metric, score, ci_low, ci_high, n}]; percent, null where it is not defined
     seconds            {phase: seconds}
     peak_memory_mib, images_per_second    numbers, or null where not measured
@@ -24,9 +24,12 @@
 A record may hold more keys; they are kept. `memory.index_recall` is the share of exact neighbours that an approximate
 index found, the mean over samples of the column of this name; null for an exact index. `memory.near_equal` counts, for
 a memory given as it is, the test and validation pictures that have a picture of almost the same embedding in it:
-{cosine, compared, found}. Three keys are read where they are there, since runs that differ in one are never joined over
-seeds: `method.version`; `training`, a list of {name, fingerprint, ...} of the pair sets that a method learned from;
-`validation.fingerprint`.
+{cosine, compared, found}. `replies`, null or absent where no ranker was asked, is {statuses {status: samples},
+prompt_tokens, completion_tokens} of the whole run; statuses are words of `REPLY_STATUSES`, and one that does not occur
+may be left out. A sample of status "timeout" got no reply: it is done, it is scored in retrieval order, and the next
+`trireme run` asks again. Four keys are read where they are there, since runs that differ in one are never joined over
+seeds: `method.version`; `method.facts.ranker`, the {name, fingerprint, ...} of the ranker; `training`, a list of {name,
+fingerprint, ...} of the pair sets that a method learned from; `validation.fingerprint`.
 
 predictions.parquet has one row per sample asked:
 
@@ -37,6 +40,8 @@ predictions.parquet has one row per sample asked:
     ranked     list<int32>, class indices best first
     scores     list<float32>, in the same order
     <metric>   float32, one column a metric: the value of this sample in [0, 1], null where it failed
+    candidates list<int32>, of a re-ranker: the classes it chose among; hit@k is whether the right one is there
+    reply_status string, of a re-ranker: what became of the question about this sample, a word of `REPLY_STATUSES`
     ...        the method's extras by their own names
 """
 
@@ -53,6 +58,11 @@ import numpy as np
 from trireme.errors import DataError
 
 SCHEMA = 1
+HIT = "hit@"
+"""How the metric of candidates begins: hit@5 is the share of samples whose right class is among five candidates, and so
+the ceiling of any ranking of them."""
+REPLY_STATUSES = ("ok", "repaired", "unreadable", "refused", "timeout")
+"""What can become of a question to a ranker, in the order of tables."""
 
 
 class Null:
@@ -109,6 +119,7 @@ SPEC: dict[str, Any] = {
     "command": _ANY,
     "machine": Mapping,
 }
+REPLIES_SPEC = Null({"statuses": Mapping, "prompt_tokens": int, "completion_tokens": int})
 PREDICTIONS_SPEC = {"file": str, "rows": int, "bytes": int, "sha256": str}
 
 
@@ -157,6 +168,7 @@ def check_record(record: Mapping[str, Any]) -> None:
         raise DataError("'samples.asked' is not 'samples.done' + 'samples.failed'")
     if samples["failed"] != len(samples["failures"]):
         raise DataError(f"'samples.failed' is {samples['failed']} but {len(samples['failures'])} failures are listed")
+    _check_replies(record)
     if not record["metrics"]:
         raise DataError("'metrics' is empty")
     for position, row in enumerate(record["scores"]):
@@ -165,6 +177,18 @@ def check_record(record: Mapping[str, Any]) -> None:
         if row["subset"] not in record["benchmark"]["subsets"]:
             raise DataError(f"'scores[{position}].subset' is '{row['subset']}', which the benchmark does not have")
         _check_score(row, f"scores[{position}]")
+
+
+def _check_replies(record: Mapping[str, Any]) -> None:
+    check(record.get("replies"), REPLIES_SPEC, "replies")
+    counts = (record.get("replies") or {}).get("statuses", {})
+    for status, count in counts.items():
+        if status not in REPLY_STATUSES:
+            raise DataError(f"'replies.statuses' has '{status}', which is none of {', '.join(REPLY_STATUSES)}")
+        _expect(count, int, f"replies.statuses.{status}")
+    total, done = sum(counts.values()), record["samples"]["done"]
+    if total > done:
+        raise DataError(f"'replies.statuses' counts {total} replies for {done} samples")
 
 
 def _check_score(row: Mapping[str, Any], where: str) -> None:

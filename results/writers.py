@@ -81,14 +81,33 @@ def _terminal(tables: list[TextTable]) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=tty, highlight=False)
     for table in tables:
         shown = Table(title=Text(table.title), title_justify="left", title_style="bold")
-        for column, header in enumerate(table.columns):
-            shown.add_column(Text(header), justify="right" if column in table.numeric else "left")
+        for column, (header, room) in enumerate(zip(table.columns, _widths(table, width), strict=True)):
+            # folded, so that nothing is cut off
+            right = column in table.numeric
+            shown.add_column(Text(header), justify="right" if right else "left", width=room, overflow="fold")
         for i, row in enumerate(table.rows):
             shown.add_row(*(Text(cell, "bold" if (i, j) in table.best else "") for j, cell in enumerate(row)))
         console.print(shown)
     file = console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
+
+
+def _widths(table: TextTable, width: int) -> list[int | None]:
+    """Characters for each column, so that no word is broken; all None where not even that fits.
+
+    Args:
+        width: of the whole table, with three characters a column and one more for borders.
+    """
+    columns = list(zip(table.columns, *table.rows, strict=True))
+    wanted = [max(map(len, cells)) for cells in columns]
+    least = [max(len(word) for cell in cells for word in cell.split() or [""]) for cells in columns]
+    room = width - 3 * len(columns) - 1
+    for cap in range(max(wanted), 0, -1):
+        fitted: list[int | None] = [max(few, min(cap, many)) for few, many in zip(least, wanted, strict=True)]
+        if sum(filter(None, fitted)) <= room:
+            return fitted
+    return [None] * len(columns)
 
 
 def _markdown(tables: list[TextTable]) -> str:

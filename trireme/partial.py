@@ -1,4 +1,7 @@
-"""Predictions of a run that is not finished: each batch is a file, whole or absent, so a killed run goes on there."""
+"""Predictions of a run that is not finished: each batch is a file, whole or absent, so a killed run goes on there.
+
+A sample that a ranker did not answer for is no part of them: whoever goes on asks again.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trireme.errors import TriremeError
+from trireme.errors import DataError, TriremeError
 from trireme.files import atomic_file, lock_file
+from trireme.methods.rankers.base import REPLY_STATUS, Status
 from trireme.progress import say
 from trireme.types import Predictions, Sample
+from trireme.workbench import MOST_FAILED
 
 CANDIDATES = "candidates"
 """The column of the classes that a re-ranker chose among."""
@@ -37,16 +42,58 @@ class Partial:
         return merge(tables)
 
     def add(self, table: pa.Table) -> None:
-        """Store one batch under its first sample's number in order of arrival."""
+        """Store what was answered of one batch, under a number in order of arrival."""
+        table = table.filter(pa.array([not silent for silent in _silent(table)], pa.bool_()))
+        if not table.num_rows:
+            return
         taken = sum(1 for _ in self.folder.glob("*.parquet")) if self.folder.is_dir() else 0
         path = next(p for n in range(taken, taken + 1_000_000) if not (p := self.folder / f"{n:06}.parquet").exists())
         with atomic_file(path) as part:
             pq.write_table(table, part)
 
-    def remove(self) -> None:
-        """Forget the batches and the lock, while holding it: the run is finished, as whoever comes next will see."""
+    def remove(self, finished: bool = True) -> None:
+        """Forget the batches, while holding the lock.
+
+        Args:
+            finished: whoever comes next finds nothing to do, so that the lock can go too.
+        """
         shutil.rmtree(self.folder, ignore_errors=True)
-        lock_file(self.folder).unlink(missing_ok=True)
+        if finished:
+            lock_file(self.folder).unlink(missing_ok=True)
+
+
+def unanswered(table: pa.Table) -> list[tuple[str, str]]:
+    """(sample id, reason) of the predictions for which a ranker gave no reply; none for methods that ask none."""
+    lost = table.filter(pa.array(_silent(table), pa.bool_()))
+    reasons = lost["reply"].to_pylist() if "reply" in lost.column_names else [""] * lost.num_rows
+    return list(zip(lost["sample_id"].to_pylist(), reasons, strict=True))
+
+
+def _silent(table: pa.Table) -> list[bool]:
+    """Which rows a ranker gave no reply for."""
+    if REPLY_STATUS not in table.column_names:
+        return [False] * table.num_rows
+    return [status == Status.TIMEOUT for status in table[REPLY_STATUS].to_pylist()]
+
+
+def check_answered(lost: Sequence[tuple[str, str]], done: int, asked: int) -> None:
+    """Refuse to go on where more than 1 % of the samples of a run got no reply, as of those that cannot be read.
+
+    Args:
+        lost: see `unanswered`.
+        done: predictions so far.
+        asked: samples of the whole run.
+
+    Raises:
+        DataError: naming the first one and its reason.
+    """
+    if len(lost) > MOST_FAILED * asked:
+        sample, reason = lost[0]
+        raise DataError(
+            f"the ranker gave no reply for {len(lost)} of {done} samples, more than 1 % of all {asked} "
+            f"(first: {sample}: {' '.join(reason.split())[:200] or 'no reason given'}); every reply that came is kept, "
+            "run again to ask only for the rest"
+        )
 
 
 def merge(tables: Sequence[pa.Table]) -> pa.Table | None:

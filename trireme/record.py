@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from trireme import environment
 from trireme.methods.base import Context, Method
-from trireme.methods.rankers.base import REPLY_STATUS
+from trireme.methods.rankers.base import REPLY_STATUS, Status
 from trireme.methods.recall import INDEX_RECALL
 from trireme.plan import Run, effective
 from trireme.results.schema import SCHEMA
@@ -142,6 +142,19 @@ def _replies(predictions: pa.Table) -> dict[str, Any] | None:
     counts = Counter(status for status in predictions[REPLY_STATUS].to_pylist() if status is not None)
     tokens = {name: pc.sum(predictions[name]).as_py() or 0 for name in ("prompt_tokens", "completion_tokens")}
     return {"statuses": dict(sorted(counts.items())), **tokens}
+
+
+def without_reply(record: Mapping[str, Any]) -> int:
+    """How many samples of a record got no reply of a ranker; their order is that of retrieval."""
+    replies = record.get("replies") or {}
+    return int(replies.get("statuses", {}).get(Status.TIMEOUT, 0))
+
+
+def lacking(record: Mapping[str, Any]) -> int:
+    """How many pictures a record could not read, and how many replies it did not get."""
+    failed = len((record.get("validation") or {}).get("failures", ())) + int(record["samples"]["failed"])
+    memory = (record["memory"] or {}).get("manifest", {}).get("counts", {})
+    return failed + int(memory.get("unreadable", 0)) + without_reply(record)
 
 
 def _validation(run: Run, bench: Workbench) -> dict[str, Any] | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,12 +16,12 @@ from trireme.errors import TriremeError
 from trireme.faults import describe
 from trireme.files import locked
 from trireme.methods.base import Method
-from trireme.partial import Partial, as_table, merge
+from trireme.partial import Partial, as_table, check_answered, merge, unanswered
 from trireme.plan import Failure, Run, make_plan
 from trireme.progress import progress, say
-from trireme.record import assemble
+from trireme.record import assemble, lacking, without_reply
 from trireme.request import Request
-from trireme.results.records import RunRecord, read_run, write_run
+from trireme.results.records import RunRecord, read_run, settle, write_run
 from trireme.results.statistics import score_rows
 from trireme.scoring import hit_metrics, scored_table
 from trireme.types import Role
@@ -99,10 +99,20 @@ def fit_plan(request: Request) -> Iterator[tuple[Run, Method]]:
 
 
 def find_finished(request: Request, run: Run, bench: Workbench) -> RunRecord | None:
-    """The record of this run, whatever its method was called when it was computed. A damaged one is named.
+    """The record of this run, whatever its method was called when it was computed; None where one is to be made.
 
-    A record that lacks pictures which can be read by now is removed: the run is computed again with them.
+    A record that lacks pictures which can be read by now, or replies of a ranker, is made again.
     """
+    record = _stored(request, run)
+    if record is None or _why_again(record, run, bench):
+        return None
+    if record.method != run.method.label:
+        say(f"note: {run.method.label} is the same run as {record.method}; the table shows the latter")
+    return record
+
+
+def _stored(request: Request, run: Run) -> RunRecord | None:
+    """The record that is there. A damaged one is named."""
     for folder in sorted((request.out / "runs").glob(f"*--{run.hash}")):
         if folder.name.startswith("."):
             continue
@@ -111,14 +121,17 @@ def find_finished(request: Request, run: Run, bench: Workbench) -> RunRecord | N
         except TriremeError as error:
             say(f"warning: {error}")
             continue
-        if record.run == run.hash and _repaired(record, run, bench):
-            say(f"{run}: pictures that could not be read before can be read now; computing it again")
-            shutil.rmtree(folder)
-        elif record.run == run.hash:
-            if record.method != run.method.label:
-                say(f"note: {run.method.label} is the same run as {record.method}; the table shows the latter")
+        if record.run == run.hash:
             return record
     return None
+
+
+def _why_again(record: RunRecord, run: Run, bench: Workbench) -> str:
+    """Why a record should be made again; "" for a finished one."""
+    if _repaired(record, run, bench):
+        return "pictures that could not be read before can be read now; computing it again"
+    lost = without_reply(record.data)
+    return f"{lost} samples got no reply before; asking for them again" if lost else ""
 
 
 def _repaired(record: RunRecord, run: Run, bench: Workbench) -> bool:
@@ -142,8 +155,10 @@ def _repaired(record: RunRecord, run: Run, bench: Workbench) -> bool:
 def execute(run: Run, bench: Workbench, command: Sequence[str]) -> bool:
     """Compute one run and store its record; another process that computes the same run is waited for.
 
+    A record that lacks something stays as it is until one that lacks less is complete.
+
     Returns:
-        False where the other process finished it.
+        False where the other process finished it, or where the record that is there stays.
 
     Raises:
         TriremeError: it cannot be computed; nothing that looks finished is left.
@@ -151,34 +166,58 @@ def execute(run: Run, bench: Workbench, command: Sequence[str]) -> bool:
     request = bench.request
     partial = Partial(request.out, run.hash)
     with locked(partial.folder):
-        if find_finished(request, run, bench) is not None:
-            partial.remove()
-            return False
-        environment.reset_peak_memory()
-        phases = Phases()
-        benchmark = bench.benchmark(run.benchmark)
-        with phases("encode"):
-            readable = bench.readable(run.benchmark, run.role, run.encoder)
-        context = make_context(run, bench, benchmark, phases)
-        method: Method = run.method_class(run.method.config)
-        with phases("fit"):
-            method.fit(context)
-        table, predicted = _predict(run, method, readable, partial, request.batch_size, phases)
-        with phases("score"):
-            predictions = scored_table(benchmark, readable, table)
-            metrics = (*benchmark.metrics, *hit_metrics(predictions))
-            scores = score_rows(predictions, benchmark.subsets, metrics)
-        record = assemble(run, bench, context, method, readable, predictions, phases.seconds, predicted)
-        record |= {"metrics": list(metrics), "scores": scores, "command": shlex.join(command)}
-        write_run(request.out, record, predictions)
-        partial.remove()
-    return True
+        settle(request.out, run.hash)
+        before = _stored(request, run)
+        if before is not None:
+            why = _why_again(before, run, bench)
+            if not why:
+                partial.remove()
+                return False
+            say(f"{run}: {why}")
+        record, predictions = _compute(run, bench, command, partial)
+        if before is not None:
+            record |= {"name": before.folder.name, "method": {**record["method"], "name": before.method}}
+        better = before is None or lacking(record) < lacking(before.data)
+        if better:
+            write_run(request.out, record, predictions, replace=True)
+        else:
+            say(f"{run}: it would still lack as much; its record stays as it is")
+        partial.remove(finished=not without_reply(record))
+    return better
+
+
+def _compute(run: Run, bench: Workbench, command: Sequence[str], partial: Partial) -> tuple[dict[str, Any], pa.Table]:
+    """The record of one run and its table of predictions.
+
+    Raises:
+        TriremeError: it cannot be computed.
+    """
+    environment.reset_peak_memory()
+    phases = Phases()
+    benchmark = bench.benchmark(run.benchmark)
+    with phases("encode"):
+        readable = bench.readable(run.benchmark, run.role, run.encoder)
+    context = make_context(run, bench, benchmark, phases)
+    method: Method = run.method_class(run.method.config)
+    with phases("fit"):
+        method.fit(context)
+    table, predicted = _predict(run, method, readable, partial, bench.request.batch_size, phases)
+    with phases("score"):
+        predictions = scored_table(benchmark, readable, table)
+        metrics = (*benchmark.metrics, *hit_metrics(predictions))
+        scores = score_rows(predictions, benchmark.subsets, metrics)
+    record = assemble(run, bench, context, method, readable, predictions, phases.seconds, predicted)
+    return record | {"metrics": list(metrics), "scores": scores, "command": shlex.join(command)}, predictions
 
 
 def _predict(
     run: Run, method: Method, readable: Readable, partial: Partial, batch_size: int, phases: Phases
 ) -> tuple[pa.Table | None, int]:
-    """All predictions, those of earlier processes included, and how many were computed now."""
+    """All predictions, those of earlier processes included, and how many were computed now.
+
+    Raises:
+        DataError: a ranker gave no reply for more than 1 % of the samples; told as soon as it is certain.
+    """
     with phases("predict"):
         stored = partial.load()
         done = set(stored["sample_id"].to_pylist()) if stored is not None else set()
@@ -186,6 +225,7 @@ def _predict(
         if done and left:
             say(f"going on after {len(done)} of {len(readable.samples)} samples")
         tables = [] if stored is None else [stored]
+        lost: list[tuple[str, str]] = []
         with progress(f"predict {run.method.label}", len(left), "samples") as bar:
             for start in range(0, len(left), batch_size):
                 batch = left[start : start + batch_size]
@@ -193,5 +233,9 @@ def _predict(
                 table = as_table(batch, predictions, run.method.label)
                 partial.add(table)
                 tables.append(table)
+                lost += unanswered(table)
+                check_answered(lost, len(done) + start + len(batch), len(readable.asked))
                 bar.advance(len(batch))
+        if lost:
+            say(f"warning: no reply for {len(lost)} samples, which keep the order of retrieval; run again to ask again")
     return merge(tables), len(left)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from trireme.errors import DataError
 from trireme.partial import CANDIDATES, RESERVED
+from trireme.results.schema import HIT
 from trireme.types import Benchmark, Ints
 from trireme.workbench import Readable
 
@@ -59,12 +60,12 @@ def _hit(candidates: pa.Array, labels: Ints, counted: NDArray[np.bool_]) -> dict
     """The column hit@k: whether the right class is among the candidates, of which the most offered is k."""
     rows = _padded(candidates)
     found = (rows == labels[:, None]).any(axis=1).astype(np.float32)
-    return {f"hit@{rows.shape[1]}": pa.array(found, pa.float32(), mask=~counted)}
+    return {f"{HIT}{rows.shape[1]}": pa.array(found, pa.float32(), mask=~counted)}
 
 
 def hit_metrics(table: pa.Table) -> tuple[str, ...]:
     """The metric of the candidates, where a scored table has one."""
-    return tuple(name for name in table.column_names if name.startswith("hit@"))
+    return tuple(name for name in table.column_names if name.startswith(HIT))
 
 
 def _empty_for_null(lists: pa.ChunkedArray) -> pa.Array:

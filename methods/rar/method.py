@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from trireme.errors import DataError
 from trireme.methods.base import Context, Validation, require_fitted
 from trireme.methods.classes import RANKED
-from trireme.methods.rankers.base import REPLY_STATUS, Answer, Example, Question
+from trireme.methods.rankers.base import REPLY_STATUS, Answer, Example, Question, Status
 from trireme.methods.rankers.replies import CachedRanker, Replies
 from trireme.methods.rar.candidates import Candidates, Retriever
 from trireme.methods.rar.config import RarConfig, asking_of, changed, check
@@ -70,7 +71,7 @@ class Rar:
 
         Raises:
             UsageError: no memory, or a ranker that cannot be opened.
-            DataError: no memory picture has a label of these classes.
+            DataError: no memory picture has a label of these classes; a validation picture got no reply.
         """
         config = self.config
         facts: dict[str, Any] = {}
@@ -102,6 +103,7 @@ class Rar:
             found = retriever(queries, config)
             reference = reference or subset_scores(validation, found.order)
             answers = _ask(context, config, validation.samples, found, benchmark.class_names)
+            _check_answered(answers, benchmark.name)
             for weight in weights:
                 settings.append({**point, "weight": weight})
                 scores.append(subset_scores(validation, _ranked(found, answers, weight)[0]))
@@ -175,6 +177,16 @@ def _ask(
     answers = ranker.rank(questions, asking_of(config))
     context.store.forwards += ranker.asked - before  # the count of the run is kept by its store
     return answers
+
+
+def _check_answered(answers: Sequence[Answer], benchmark: str) -> None:
+    """Choose nothing without all replies: the next run, which has them, could choose otherwise."""
+    lost = [answer.reply for answer in answers if answer.status is Status.TIMEOUT]
+    if lost:
+        raise DataError(
+            f"the ranker gave no reply for {len(lost)} of {len(answers)} validation pictures of '{benchmark}' (first: "
+            f"{' '.join(lost[0].split())[:200]}); every reply that came is kept, run again to ask only for the rest"
+        )
 
 
 def _ranked(found: Candidates, answers: Sequence[Answer], weight: float | None) -> tuple[Ints, Floats]:

@@ -282,3 +282,27 @@ def test_rankers_of_a_grid_are_all_named(context: Context) -> None:
     asked: Callable[[], tuple[str, ...]] = lambda: Rar(RarConfig(grid={"ranker": ["one", "two"]})).rankers  # noqa: E731
     assert asked() == ("one", "two")
     assert Rar(RarConfig(ranker="one")).rankers == ("one",)
+
+
+def test_nothing_is_chosen_without_all_replies(vectors: VectorWorld) -> None:
+    """The next run, which has the missing reply, could choose otherwise; it asks for that one only."""
+    context = vectors.context(spread=2.0)
+    assert context.validation is not None
+    lost = context.validation.samples[3].image
+    down = True
+
+    def value(prompt: Prompt, text: str) -> float:
+        if down and prompt.images[-1] == lost:
+            raise RuntimeError("connection refused")
+        return 0.0
+
+    engine = ScriptedEngine(value=value)
+    context.ranker = lambda name: engine
+    method = Rar(RarConfig(mode="score", fusion=[0.0, 1.0]))
+    total = len(context.validation.samples)
+    with pytest.raises(DataError, match=rf"no reply for 1 of {total} validation pictures .*first: connection refused"):
+        method.fit(context)
+    assert len(engine.prompts) == total
+    down = False
+    method.fit(context)
+    assert [prompt.images[-1] for prompt in engine.prompts[total:]] == [lost]

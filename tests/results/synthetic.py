@@ -115,6 +115,20 @@ def changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return result
 
 
+def store_ranked(
+    root: Path, top1: Sequence[float], hit: Sequence[float], labels: Sequence[int], k: int = 5, **changes: Any
+) -> Path:
+    """Write a run of a method that asked a ranker: all replies are ok but one, `hit` is the column hit@k."""
+    predictions = table(top1, labels).append_column(f"hit@{k}", pa.array(hit, pa.float32()))
+    told = {
+        "method__name": "rar",
+        "metrics": ["top1", "top5", f"hit@{k}"],
+        "method__facts": {"ranker": {"name": "lite, vllm", "fingerprint": "r" * 16}},
+        "replies": {"statuses": {"ok": len(top1) - 1, "repaired": 1}, "prompt_tokens": 100, "completion_tokens": 8},
+    }
+    return write_run(root, record(predictions, **(told | changes)), predictions)
+
+
 def store(root: Path, top1: Sequence[float], labels: Sequence[int], failed: Sequence[int] = (), **changes: Any) -> Path:
     """Write a run with these per-sample values."""
     predictions = table(top1, labels, failed=failed)

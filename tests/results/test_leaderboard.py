@@ -10,11 +10,11 @@ import pytest
 
 import trireme.results
 from trireme.errors import DataError, UsageError
-from trireme.results.leaderboard import COLUMNS, leaderboard, load, pivot, standings
+from trireme.results.leaderboard import COLUMNS, default_metric, leaderboard, load, pivot, standings
 from trireme.results.records import read_run
 from trireme.results.statistics import joint_score_rows
 
-from .synthetic import SUBSETS, store, table
+from .synthetic import SUBSETS, store, store_ranked, table
 
 LABELS = [0, 1, 2, 3]  # 0 and 2 are common, 1 and 3 rare
 
@@ -220,3 +220,60 @@ def test_pivot_refuses_unknown_axes_and_empty_choices(tmp_path: Path) -> None:
         pivot(frame, by="benchmarks")
     with pytest.raises(UsageError, match="no score of metric 'map'"):
         pivot(frame, metric="map")
+
+
+def test_candidates_and_replies_of_a_ranked_run(tmp_path: Path) -> None:
+    """3 of 4 right, the right class among the candidates of all; 3 replies ok and 1 repaired."""
+    store_ranked(tmp_path, [1, 1, 1, 0], [1, 1, 1, 1], LABELS)
+    store(tmp_path, [1, 1, 0, 0], LABELS)
+    frame = leaderboard(tmp_path)
+    assert tuple(frame.columns) == COLUMNS
+    hits = frame[frame["metric"] == "hit@5"]
+    assert list(zip(hits["method"], hits["subset"], hits["score"], strict=True)) == [
+        ("rar", "all", 100.0),
+        ("rar", "common", 100.0),
+        ("rar", "rare", 100.0),
+    ]
+    whole = load(tmp_path)
+    row = whole[whole["method"] == "rar"].iloc[0]
+    counts = [row[f"replies_{status}"] for status in ("ok", "repaired", "unreadable", "refused", "timeout")]
+    assert counts == [3, 1, 0, 0, 0]
+    assert (row["prompt_tokens"], row["completion_tokens"], row["ranker"]) == (100, 8, "lite, vllm")
+    columns = [name for name in whole if name.startswith("replies_")] + ["prompt_tokens", "completion_tokens", "ranker"]
+    assert whole.loc[whole["method"] == "knn", columns].isna().all().all()
+    assert not whole.loc[whole["metric"] == "hit@5", "main"].any()
+
+
+def test_the_recall_of_candidates_is_no_score_of_a_method(tmp_path: Path) -> None:
+    """Even where it stands beside a single metric that is not top1."""
+    store_ranked(tmp_path, [1, 1, 1, 0], [1, 1, 1, 1], LABELS, metrics=["top5", "hit@5"])
+    frame = leaderboard(tmp_path)
+    assert default_metric(frame) == "top5"
+    for by in ("subset", "benchmark"):
+        assert pivot(frame, by).iloc[0, 0] == 75.0
+        assert pivot(frame, by, metric="hit@5").iloc[0, 0] == 100.0
+
+
+def test_seeds_of_a_ranked_run_are_joined(tmp_path: Path) -> None:
+    """Replies and tokens are those of both; k may be chosen anew by every seed, then hit@k has no mean."""
+    for seed in (0, 1):
+        store_ranked(tmp_path / "same", [1, 1, 1, 0], [1, 1, 1, seed], LABELS, seed=seed)
+        store_ranked(tmp_path / "other", [1, 1, 1, 0], [1, 1, 1, 1], LABELS, k=5 + seed, seed=seed)
+    frame = standings(tmp_path / "same")
+    assert set(frame["seeds"]) == {"0,1"}
+    row = frame[(frame["metric"] == "hit@5") & (frame["subset"] == "all")].iloc[0]
+    assert row["score"] == 87.5, "the mean of 75 and 100"
+    assert (row["replies_ok"], row["replies_repaired"], row["prompt_tokens"]) == (6, 2, 200)
+    other = standings(tmp_path / "other")
+    assert set(other["metric"]) == {"top1", "top5"}
+    assert set(other["seeds"]) == {"0,1"}
+
+
+def test_rankers_are_never_averaged_and_told_apart(tmp_path: Path) -> None:
+    """One configuration of rar, two rankers: `ranker.FIELD=VALUE` is no part of the method's own configuration."""
+    for seed, name in enumerate(("lite, vllm", "lite, transformers")):
+        facts = {"ranker": {"name": name, "fingerprint": name}}
+        store_ranked(tmp_path, [1, 1, seed, 0], [1, 1, 1, 1], LABELS, seed=seed, method__facts=facts)
+    frame = standings(tmp_path)
+    assert set(frame["seeds"]) == {"0", "1"}
+    assert list(pivot(frame).index) == [("rar", "lite, transformers"), ("rar", "lite, vllm")]

@@ -19,11 +19,13 @@ import pyarrow as pa
 import pytest
 
 from trireme.errors import DataError, UsageError
-from trireme.results.records import find_runs, read_predictions, read_run, write_run
-from trireme.results.schema import SPEC, Null
+from trireme.methods.rankers.base import Status
+from trireme.results.records import find_runs, read_predictions, read_run, settle, write_run
+from trireme.results.schema import REPLY_STATUSES, SPEC, Null
 
 from .synthetic import changed, record, store, table
 
+TOKENS = {"prompt_tokens": 1, "completion_tokens": 1}
 FROZEN = Path(__file__).parent / "data" / "schema-1"
 
 
@@ -56,6 +58,7 @@ def test_frozen_record_of_schema_1_still_loads() -> None:
     """Written once by the first release and kept: 3 of 4 right on `all`, a fifth sample failed."""
     found = read_run(FROZEN)
     assert found.data["schema"] == 1
+    assert "replies" not in found.data, "it is older than rankers"
     assert found.scores[0]["score"] == 75.0
     assert read_predictions(found, ["top1"])["top1"].to_pylist() == [1.0, 0.0, 1.0, 1.0, None]
 
@@ -94,6 +97,13 @@ def test_missing_key_is_named(path: tuple[str, ...], tmp_path: Path) -> None:
         ({"method__facts": {"loss": [1.0, math.nan]}}, r"'method.facts.loss\[1\]' is nan"),
         ({"method__facts": {"model": object()}}, "'method.facts.model' is object"),
         ({"scores": [{"subset": "all", "metric": "top1", "score": 0.61}]}, r"'scores\[0\].ci_low' is missing"),
+        ({"replies": {"statuses": {}}}, "'replies.prompt_tokens' is missing"),
+        (
+            {"replies": {"statuses": {"late": 1}, **TOKENS}},
+            "'replies.statuses' has 'late', which is none of ok",
+        ),
+        ({"replies": {"statuses": {"ok": 1.5}, **TOKENS}}, "'replies.statuses.ok' is float where int is expected"),
+        ({"replies": {"statuses": {"ok": 3, "refused": 1}, **TOKENS}}, "counts 4 replies for 3 samples"),
     ],
 )
 def test_wrong_record_is_refused_by_name(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -328,3 +338,62 @@ def test_results_offers_its_names_lazily() -> None:
     assert "pivot" in dir(trireme.results)
     with pytest.raises(AttributeError, match="no attribute 'laod'"):
         trireme.results.__getattr__("laod")
+
+
+def test_statuses_are_those_of_rankers() -> None:
+    """Results know no methods, so the words stand twice."""
+    assert tuple(map(str, Status)) == REPLY_STATUSES
+
+
+def better(tmp_path: Path) -> tuple[Path, bytes, dict[str, Any], pa.Table]:
+    """A stored record, its bytes, and another one of the same run that has no failed sample."""
+    folder = write_run(tmp_path, *content())
+    predictions = table([1, 0, 1, 1], [0, 1, 2, 3])
+    written = record(predictions)
+    assert written["name"] == folder.name
+    return folder, (folder / "run.json").read_bytes(), written, predictions
+
+
+def test_a_record_can_stand_in_for_an_older_one(tmp_path: Path) -> None:
+    folder, before, written, predictions = better(tmp_path)
+    write_run(tmp_path, written, predictions)
+    assert (folder / "run.json").read_bytes() == before, "not without being told"
+    assert write_run(tmp_path, written, predictions, replace=True) == folder
+    assert read_run(folder).data["samples"]["failed"] == 0
+    assert read_predictions(read_run(folder)).num_rows == 4
+    assert list((tmp_path / "runs").iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_replacement_that_is_killed_loses_no_record(
+    renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `renames` of the folders that a kill lets through: the old record, whole, or the new one after `settle`."""
+    folder, before, written, predictions = better(tmp_path)
+    rename, remove, count = Path.rename, shutil.rmtree, iter(range(9))
+
+    def killed(self: Path, target: Path) -> Path:
+        if self.suffix == ".part":  # the new record, to where it waits
+            return rename(self, target)
+        if next(count) == renames:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    def killed_at_the_old_one(path: Path, ignore_errors: bool = False) -> None:
+        if path.name.endswith(".old") and path.exists():
+            raise KeyboardInterrupt
+        remove(path, ignore_errors=ignore_errors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        patch.setattr(shutil, "rmtree", killed_at_the_old_one)
+        with pytest.raises(KeyboardInterrupt):
+            write_run(tmp_path, written, predictions, replace=True)
+    settle(tmp_path, written["run"])
+    [found] = find_runs(tmp_path, strict=True)
+    assert found.data["samples"]["failed"] == (1 if renames == 0 else 0)
+    if renames == 0:
+        assert (folder / "run.json").read_bytes() == before
+    write_run(tmp_path, written, predictions, replace=True)
+    assert list((tmp_path / "runs").iterdir()) == [folder], "what was left is gone"
+    assert read_run(folder).data["samples"]["failed"] == 0

@@ -14,7 +14,7 @@ from trireme.results.leaderboard import COLUMNS, leaderboard, standings
 from trireme.results.tables import benchmark_tables, score_text
 from trireme.results.writers import FORMATS, render, write
 
-from .synthetic import store
+from .synthetic import store, store_ranked
 
 LABELS = [0, 1, 2, 3]
 
@@ -218,3 +218,49 @@ def test_output_is_stable(board: pd.DataFrame, tmp_path: Path) -> None:
     again = standings(tmp_path / "out")
     for format in ("terminal", "csv", "md", "latex", "html"):
         assert render(board, format) == render(again, format)
+
+
+def test_ceiling_and_replies_stand_beside_the_scores(board: pd.DataFrame, tmp_path: Path) -> None:
+    """rar: all 2 of 4 right, candidates hold the class for 3 of 4 (common 2/2, rare 1/2)."""
+    store_ranked(tmp_path / "out", [1, 0, 1, 0], [1, 1, 1, 0], LABELS)
+    (table,) = benchmark_tables(standings(tmp_path / "out"))
+    assert table.title == "world/all: top1 in % [95 % interval], encoder lite, ranker lite, vllm"
+    assert list(table.columns[-3:]) == ["hit@5: all / common / rare", "replies", "seeds"]
+    cells = {row[0]: list(row[-3:]) for row in table.rows}
+    assert cells["rar"] == ["75.0 / 100.0 / 50.0", "3 ok, 1 repaired", "0"]
+    assert cells["knn"] == ["-", "-", "0"]
+    assert max(table.numeric) == len(table.columns) - 3
+    assert not any(column >= len(table.columns) - 3 for _, column in table.best), "a ceiling is nobody's best score"
+    for format in ("terminal", "md", "latex", "html"):
+        assert "75.0 / 100.0 / 50.0" in render(standings(tmp_path / "out"), format)
+    (plain,) = benchmark_tables(leaderboard(tmp_path / "out"))
+    assert list(plain.columns[-2:]) == ["hit@5: all / common / rare", "seeds"], "the CSV's columns count no replies"
+    assert "hit@" not in render(board, "md")
+
+
+def test_rows_say_which_ranker_and_k_where_they_differ(tmp_path: Path) -> None:
+    for k, name in ((5, "lite, vllm"), (10, "lite, transformers")):
+        facts = {"ranker": {"name": name, "fingerprint": name}}
+        store_ranked(tmp_path, [1, 0, 1, 0], [1, 1, 1, 0], LABELS, k=k, method__facts=facts, method__config={"k": k})
+    store(tmp_path, [1, 1, 1, 1], LABELS)
+    (table,) = benchmark_tables(standings(tmp_path))
+    place = table.columns.index("ranker")
+    assert {row[0]: row[place] for row in table.rows if row[0] == "knn"} == {"knn": "-"}
+    shown = {row[place]: row[-3] for row in table.rows}
+    assert shown["lite, vllm"] == "hit@5: 75.0 / 100.0 / 50.0"
+    assert shown["lite, transformers"] == "hit@10: 75.0 / 100.0 / 50.0"
+    assert [row[0] for row in table.rows] == ["knn", "rar", "rar"], "the ranker tells them apart, no hash is needed"
+
+
+def test_a_narrow_terminal_breaks_no_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """120 columns hold the longest words of every column; half of that does not, and still nothing is left out."""
+    store_ranked(tmp_path, [1, 0, 1, 0], [1, 1, 1, 0], LABELS)
+    store(tmp_path, [1, 1, 1, 1], LABELS, memory=None)
+    for width in (120, 60):
+        monkeypatch.setattr("trireme.results.writers._WIDE", width)
+        text = render(standings(tmp_path))
+        assert all(len(line) <= width for line in text.splitlines())
+        assert "…" not in text
+        words = {word for line in text.splitlines() for word in line.replace("│", " ").split()}
+        if width == 120:
+            assert {"world/memory", "inference", "repaired", "common", "hit@5:", "[0.0,", "100.0]"} <= words

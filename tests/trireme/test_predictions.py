@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from trireme.benchmarks.base import RowBenchmark
 from trireme.errors import DataError, TriremeError
-from trireme.partial import Partial, as_table, merge
+from trireme.methods.rankers.base import REPLY_STATUS
+from trireme.partial import Partial, as_table, check_answered, merge, unanswered
 from trireme.results.statistics import score_rows
 from trireme.scoring import scored_table
 from trireme.types import ImageRef, Predictions, Role, Sample
@@ -148,3 +149,61 @@ def test_the_same_sample_twice_counts_once() -> None:
     found = merge([table, table])
     assert found is not None
     assert found.num_rows == 2
+
+
+def ask(asked: Sequence[Sample], silent: frozenset[str] = frozenset()) -> Predictions:
+    """The same by a ranker that has no reply for some samples, which then keep another order."""
+    found = predict(asked)
+    lost = np.array([sample.id in silent for sample in asked], dtype=bool)
+    found.ranked[lost] = found.ranked[lost, ::-1]
+    extras = {
+        REPLY_STATUS: ["timeout" if one else "ok" for one in lost],
+        "reply": ["no\nroute" if one else "text" for one in lost],
+    }
+    return Predictions(found.ranked, found.scores, extras)
+
+
+@given(
+    silent=st.frozensets(st.sampled_from([row.id for row in samples(9)])),
+    cuts=st.sets(st.integers(1, 8)),
+    again=st.frozensets(st.sampled_from([row.id for row in samples(9)])),
+)
+@settings(deadline=None, max_examples=25)
+def test_what_got_no_reply_is_asked_again_and_nothing_else(
+    silent: frozenset[str], cuts: set[int], again: frozenset[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Two rounds in which some samples get no reply, then one in which all do: the table of an undisturbed run."""
+    rows = samples(9)
+    partial = Partial(tmp_path_factory.mktemp("partial"), "abc")
+    edges = [0, *sorted(cuts), 9]
+    for start, end in pairwise(edges):
+        partial.add(as_table(rows[start:end], ask(rows[start:end], silent), "m"))
+
+    def left() -> list[Sample]:
+        stored = partial.load()
+        done = set() if stored is None else set(stored["sample_id"].to_pylist())
+        return [row for row in rows if row.id not in done]
+
+    assert {row.id for row in left()} == silent
+    partial.add(as_table(left(), ask(left(), again), "m"))
+    assert {row.id for row in left()} == silent & again
+    partial.add(as_table(left(), ask(left()), "m"))
+    whole = scored_table(benchmark(rows), readable(rows), as_table(rows, ask(rows), "m"))
+    assert scored_table(benchmark(rows), readable(rows), partial.load()) == whole
+
+
+def test_a_run_fails_above_one_percent_without_reply() -> None:
+    rows = samples(3)
+    table = as_table(rows, ask(rows, frozenset({"s01", "s02"})), "m")
+    assert unanswered(table) == [("s01", "no\nroute"), ("s02", "no\nroute")]
+    assert unanswered(as_table(rows, predict(rows), "m")) == [], "a method that asks nobody"
+    check_answered(unanswered(table), done=200, asked=200)
+    said = r"no reply for 2 of 64 samples, more than 1 % of all 199 \(first: s01: no route\); .* run again to ask only"
+    with pytest.raises(DataError, match=said):
+        check_answered(unanswered(table), done=64, asked=199)
+
+
+def test_a_sample_without_a_question_is_kept() -> None:
+    """A method may ask about some samples only; a null status is no lost reply."""
+    table = pa.table({"sample_id": ["a", "b"], REPLY_STATUS: pa.array([None, "timeout"], pa.string())})
+    assert unanswered(table) == [("b", "")]
