@@ -123,7 +123,7 @@ def compare(
 
 @app.command(epilog=_examples("trireme ls methods", "trireme ls benchmarks"))
 def ls(
-    kind: Annotated[str, typer.Argument(help="methods, benchmarks, encoders, memories or suites.")] = "",
+    kind: Annotated[str, typer.Argument(help="methods, benchmarks, encoders, memories, rankers or suites.")] = "",
 ) -> None:
     """List names; all kinds where none is given."""
     from trireme.commands.names import ls as command
@@ -263,6 +263,33 @@ def train_react(
     from trireme.commands.train import react as command
 
     _finish(command(arguments or [], out, official))
+
+
+@train.command(
+    "ranker",
+    epilog=_examples(
+        "trireme train ranker lite --out out/lite-ranker",
+        "trireme train ranker lite-support --out out/lite-support steps=600",
+        "trireme train ranker --out out/mine model=llava-hf/llava-1.5-7b-hf pairs=[csv:cars.csv] memory=csv:cars.csv",
+    ),
+)
+def train_ranker(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[NAME] KEY=VALUE...", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the trained parts and their record.")] = Path("out/ranker"),
+    merged: Annotated[
+        Path | None, typer.Option(help="Also write the whole model, LoRA merged, to this folder.")
+    ] = None,
+) -> None:
+    """Train a multimodal model to rank candidates, as RAR does: LoRA on windows of retrieved neighbours.
+
+    NAME is one of the rankers that ship (lite, lite-support); without it, model= says what is trained. encoder= and
+    memory= (world) find the neighbours. Goes on where a killed training stopped.
+    """
+    from trireme.commands.ranker import train as command
+
+    given = list(arguments or [])
+    name = given.pop(0) if given and "=" not in given[0] else ""
+    _finish(command(name, given, out, merged))
 
 
 def _finish(code: int) -> None:

@@ -99,7 +99,7 @@ def write_adapter(folder: Path, shape: Mapping[str, Any], tensors: Mapping[str, 
     """A LoRA in peft's format, as peft and vLLM load it.
 
     Args:
-        shape: `r`, `lora_alpha` and `target_modules`.
+        shape: `r`, `lora_alpha`, `target_modules`, and `layers`, the numbers of the blocks that have one.
         tensors: by their names below the language model: "layers.0.self_attn.q_proj.lora_A.weight".
     """
     from peft import LoraConfig
@@ -108,6 +108,8 @@ def write_adapter(folder: Path, shape: Mapping[str, Any], tensors: Mapping[str, 
         r=int(shape["r"]),
         lora_alpha=int(shape["lora_alpha"]),
         target_modules=[str(name) for name in shape["target_modules"]],
+        layers_to_transform=[int(number) for number in shape["layers"]],
+        layers_pattern="layers",
         base_model_name_or_path="",
         task_type="CAUSAL_LM",
     )
