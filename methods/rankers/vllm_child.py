@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -17,6 +20,7 @@ from typing import Any
 from PIL.Image import Image
 
 _GIB = 1 << 30
+_LOOK = 1.0  # seconds
 _CPU_CACHE_GIB = 1.0
 _CPU_BLOCK = 32  # tokens; the smallest block that vLLM's attention on a CPU takes, so that most of a prompt is shared
 IDS_AT_ONCE = 128
@@ -95,6 +99,13 @@ def main(connection: Connection) -> None:
         except Exception as error:
             connection.send(Failure(brief(error), fatal=True))
             raise
+
+
+def end_with(parent: int) -> None:
+    """End this process, and whatever vLLM started, soon after its parent ended: a batch can take minutes."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os.killpg(0, signal.SIGKILL)
 
 
 def brief(error: BaseException) -> str:
@@ -197,8 +208,11 @@ def _tail(request: Request, output: Any) -> Iterator[float]:
 
 
 if __name__ == "__main__":
-    # What is not set otherwise: vLLM reports to its makers; without a GPU the model runs in this very process.
+    # Where the user has not set them: vLLM reports to its makers; threads that wait long for each other by spinning are
+    # ten times slower on a machine that has other work (libgomp reads this when torch is imported); and without a GPU
+    # the model runs in this very process.
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     import torch
 
     if not torch.cuda.is_available():
@@ -207,5 +221,6 @@ if __name__ == "__main__":
     # Under its own name: what is sent has these classes, not those of `__main__`.
     from trireme.methods.rankers import vllm_child
 
+    threading.Thread(target=vllm_child.end_with, args=(os.getppid(),), daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         vllm_child.main(Connection(int(sys.argv[1])))

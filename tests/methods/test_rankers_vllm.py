@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,6 +217,34 @@ def test_what_vllm_refuses_to_load_is_said_in_one_line(case: Case) -> None:
     with pytest.raises(UsageError, match=r"vLLM cannot run llava: .*99999") as caught:
         engine.generate(case.prompts()[:1], 1)
     assert "\n" not in str(caught.value)
+
+
+_ASKS_FOR_LONG = """
+import sys
+from trireme.methods.rankers.base import Prompt
+from trireme.methods.rankers.vllm import VllmEngine, VllmRankerConfig
+engine = VllmEngine(VllmRankerConfig(model=sys.argv[1], dtype="float32", context=256, cache_gib=0.03))
+engine.generate([Prompt((), ("hello",))], 1)
+print(engine._runtime._child.pid, flush=True)
+engine.generate([Prompt((), ("hello",))] * 20000, 200)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["llava"], indirect=True)
+def test_its_process_does_not_outlive_a_killed_parent(case: Case) -> None:
+    """Not even in the middle of a batch of minutes."""
+    parent = subprocess.Popen([sys.executable, "-c", _ASKS_FOR_LONG, str(case.folder)], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = Path(f"/proc/{int(parent.stdout.readline())}")
+    assert child.exists()
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    until = time.monotonic() + 20
+    while child.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not child.exists()
 
 
 def test_without_vllm_the_error_names_the_install_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
