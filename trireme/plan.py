@@ -155,6 +155,8 @@ def plan_run(
         "validation": bench.validation_fingerprint(benchmark) if validation else None,
     }
     if rankers := getattr(method, "rankers", ()):  # absent from the hash of a method that asks none
+        for ranker in rankers:
+            bench.check_ranker(ranker, benchmark)
         parts["rankers"] = [[bench.ranker(name).fingerprint, bench.ranker(name).version] for name in rankers]
     run = fingerprint(parts)
     name = "--".join(map(_slug, (component.label, benchmark, part.encoder.name, str(seed)))) + f"--{run}"

@@ -189,6 +189,25 @@ class Workbench:
 
         return self._once(("ranker", name), build)
 
+    def check_ranker(self, name: str, benchmark: str) -> None:
+        """Refuse a ranker that was trained on a picture of the benchmark or of its validation.
+
+        Raises:
+            DataError: naming the first one.
+        """
+
+        def check() -> None:
+            engine = self.ranker(name)
+            for told in getattr(engine, "pictures", ()):
+                shared = among(told, self._kept_apart(benchmark))
+                if shared:
+                    raise DataError(
+                        f"ranker {engine.name} was trained on {len(shared)} pictures of '{benchmark}' or of its "
+                        f"validation (first: {shared[0].path}); train it without them, or ask another one"
+                    )
+
+        self._once(("ranker checked", name, benchmark), check)
+
     def samples(self, benchmark: str, role: Role) -> Sequence[Sample]:
         """The samples of a role by id, so that their order in the benchmark never matters."""
 

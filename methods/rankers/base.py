@@ -6,7 +6,7 @@ mode works alike on every engine, and engines can be checked against each other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -155,6 +155,11 @@ class Engine(Protocol):
     @property
     def told(self) -> str:
         """What the model was told in its training for ranking: "none", "captions" or "labels"."""
+        ...
+
+    @property
+    def pictures(self) -> Sequence[Mapping[str, Any]]:
+        """The pictures it was trained to rank on (`trireme.retrieval.overlap.trained_on`), one entry a training."""
         ...
 
     def generate(self, prompts: Sequence[Prompt], max_tokens: int) -> list[Generated]:

@@ -16,6 +16,8 @@ from trireme.methods.rankers.lite import shipped
 
 _WEIGHTS = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model")
 """Files of a checkpoint folder that can change an answer."""
+TOLD = ("none", "captions", "labels")
+ADAPTER_FILE = "adapter_config.json"
 RECORD = "ranker.json"
 """Lies beside an adapter or a checkpoint that `trireme train ranker` wrote: what it was trained on, and told."""
 
@@ -50,11 +52,13 @@ class Checkpoint:
         name: shown in tables.
         told: what training for ranking told it: "none", "captions" or "labels".
         identity: hash of the weights (of the id and revision where they are on a hub).
+        pictures: what it was trained on, as `trireme.retrieval.overlap.trained_on` tells it, one for each training.
     """
 
     name: str
     told: str
     identity: str
+    pictures: tuple[Mapping[str, Any], ...]
     config: CheckpointConfig = field(repr=False)
 
     @cached_property
@@ -68,10 +72,11 @@ class Checkpoint:
 
     @cached_property
     def adapter(self) -> str:
-        """Folder of the LoRA adapter, "" for none; `lite` rankers have one of their own."""
+        """Folder of the LoRA adapter, "" for none. A checkpoint may have one of its own below it, as `lite` ones do."""
         if self.config.adapter:
             return str(Path(self.config.adapter).expanduser())
-        return str(Path(self.model) / shipped.ADAPTER) if self.config.model in shipped.SHIPPED else ""
+        own = Path(self.model) / shipped.ADAPTER
+        return str(own) if (own / ADAPTER_FILE).is_file() else ""
 
     def fingerprint_for(self, engine: str) -> str:
         """Hash of everything of this checkpoint that can change an answer of `engine`."""
@@ -87,20 +92,27 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
         DataError: damaged files.
     """
     own, folder = shipped.SHIPPED.get(config.model), Path(config.model).expanduser()
-    name, told = config.model, "none"
+    name, records = config.model, []
     if own is not None:
-        identity, told = own.identity, own.told
+        if not own.record.is_file():
+            raise DataError(f"the ranker {own.name} lacks its record {own.record.name}; install Trireme again")
+        identity, records = own.identity, [_record(own.record)]
     elif folder.is_dir():
-        identity, name, told = folder_identity(folder, "config.json"), folder.name, _recorded(folder)
+        identity, name, records = folder_identity(folder, "config.json"), folder.name, [_record(folder / RECORD)]
+        own_adapter = folder / shipped.ADAPTER
+        if not config.adapter and (own_adapter / ADAPTER_FILE).is_file():
+            identity = fingerprint([identity, folder_identity(own_adapter, ADAPTER_FILE)])
     elif folder.is_absolute() or config.model.startswith((".", "~")):
         raise UsageError(f"ranker.model={config.model} is no folder; give a checkpoint folder or a hub id")
     else:
         identity = fingerprint([config.model, config.revision])
-    if not config.adapter:
-        return Checkpoint(name, told, identity, config)
-    adapter = Path(config.adapter).expanduser()
-    whole = fingerprint([identity, folder_identity(adapter, "adapter_config.json")])
-    return Checkpoint(f"{name}+{adapter.name}", _recorded(adapter), whole, config)
+    if config.adapter:
+        adapter = Path(config.adapter).expanduser()
+        identity = fingerprint([identity, folder_identity(adapter, ADAPTER_FILE)])
+        name = f"{name}+{adapter.name}"
+        records.append(_record(adapter / RECORD))
+    told = max(("none", *(str(record["told"]) for record in records)), key=TOLD.index)
+    return Checkpoint(name, told, identity, tuple(record["pictures"] for record in records), config)
 
 
 def folder_identity(folder: Path, needs: str) -> str:
@@ -115,13 +127,14 @@ def folder_identity(folder: Path, needs: str) -> str:
     return fingerprint([(path.name, file_sha256(path)) for path in files])
 
 
-def _recorded(folder: Path) -> str:
-    """What the record beside a trained model says; "none" for models of others, which nobody trained on our task."""
-    path = folder / RECORD
+def _record(path: Path) -> Mapping[str, Any]:
+    """What training for ranking told a model, and on which pictures; nothing for models that others trained."""
     if not path.is_file():
-        return "none"
+        return {"told": "none", "pictures": {}}
     try:
         record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return str(record["told"])
+        if record["told"] not in TOLD:
+            raise ValueError(f"told={record['told']}")
+        return {"told": record["told"], "pictures": record["pictures"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error}); train the ranker again or remove the file") from error

@@ -6,7 +6,7 @@ was asked. Candidates share the prompt's key-value cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
@@ -71,6 +71,11 @@ class TransformersEngine:
     def told(self) -> str:
         """What the model was told in its training for ranking."""
         return self.checkpoint.told
+
+    @property
+    def pictures(self) -> Sequence[Mapping[str, Any]]:
+        """The pictures it was trained to rank on."""
+        return self.checkpoint.pictures
 
     @cached_property
     def fingerprint(self) -> str:

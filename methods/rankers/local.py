@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.util import find_spec
@@ -68,6 +68,10 @@ class LocalEngine:
     @property
     def told(self) -> str:
         return self.engine.told
+
+    @property
+    def pictures(self) -> Sequence[Mapping[str, Any]]:
+        return self.engine.pictures
 
     def generate(self, prompts: Sequence[Prompt], max_tokens: int) -> list[Generated]:
         return self.engine.generate(prompts, max_tokens)

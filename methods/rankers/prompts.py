@@ -76,13 +76,13 @@ def letters_prompt(question: Question) -> tuple[Prompt, tuple[str, ...]]:
 def continuation(name: str, wording: str) -> str:
     """The beginning of an answer to `list_prompt` by which the candidate is the first of the list.
 
-    Its log-probability is the score of the candidate. Where candidates are listed it is the bracket and the name as
-    Python quotes it ("colt's foot" gets double quotes, as in the prompt), otherwise the name as a sentence: its full
-    stop is scored too, so that "cat" is not favoured over "cat face".
+    Its log-probability is the score of the candidate. Where candidates are listed it is the bracket, the name as Python
+    quotes it ("colt's foot" gets double quotes, as in the prompt) and the comma, which tokenisers join to the quote;
+    otherwise the name as a sentence. What ends the name is scored too, so that "cat" is not favoured over "cat face".
     """
     if wording not in WORDINGS:
         raise unknown_name("wording", wording, WORDINGS)
-    return f"{name}." if wording == NAMELESS else f"[{name!r}"
+    return f"{name}." if wording == NAMELESS else f"[{name!r},"
 
 
 def _prompt(question: Question, text: str) -> Prompt:

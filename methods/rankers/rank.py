@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from trireme.errors import UsageError, unknown_name
+from trireme.errors import DataError, UsageError, unknown_name
 from trireme.methods.rankers.base import Answer, Engine, Mode, Prompt, Question, Scored, Status
 from trireme.methods.rankers.parse import read_choice, read_list
 from trireme.methods.rankers.prompts import WORDINGS, choice_prompt, continuation, letters_prompt, list_prompt
+
+VERSION = 1
+"""Raise it when the same question leads to another prompt, or the same reply to another order."""
+
+_LOWEST = -1e4
 
 SCORED = (Mode.SCORE, Mode.LETTERS)
 """The modes that give a score for every candidate."""
@@ -22,7 +28,7 @@ class Asking:
         wording: of `list` and `score`, a key of `prompts.WORDINGS`.
         normalise: in `score`, divide a candidate's log-probability by its tokens.
         calibrate: in `score` and `letters`, subtract what the same candidate gets under a blank picture.
-        max_tokens: of a reply in `list` and `choice`.
+        max_tokens: of a reply in `list`.
     """
 
     mode: Mode = Mode.LIST
@@ -41,18 +47,31 @@ class Asking:
         if self.max_tokens < 1:
             raise UsageError(f"max_tokens={self.max_tokens}: a reply has at least one token")
 
+    def effective(self) -> dict[str, str | bool | int]:
+        """The options that can change an answer in this mode, for keys and hashes."""
+        used = {
+            Mode.LIST: ("wording", "max_tokens"),
+            Mode.CHOICE: (),
+            Mode.SCORE: ("wording", "normalise", "calibrate"),
+            Mode.LETTERS: ("calibrate",),
+        }[self.mode]
+        return {"mode": str(self.mode), "version": VERSION, **{name: getattr(self, name) for name in used}}
+
 
 def rank(engine: Engine, questions: Sequence[Question], asking: Asking) -> list[Answer]:
     """One answer a question, in their order. A question that gets no reply is marked TIMEOUT, in retrieval order.
 
+    A question without candidates is not asked; its order is empty.
+
     Raises:
-        UsageError: a question without candidates, or more of them than there are letters.
+        UsageError: more candidates than there are letters. DataError: the model gives NaN.
     """
-    for question in questions:
-        if not question.candidates:
-            raise UsageError("a question needs at least one candidate")
-    if not questions:
-        return []
+    asked = [question for question in questions if question.candidates]
+    answers = iter(_rank(engine, asked, asking) if asked else [])
+    return [next(answers) if question.candidates else Answer((), "", Status.OK) for question in questions]
+
+
+def _rank(engine: Engine, questions: Sequence[Question], asking: Asking) -> list[Answer]:
     if asking.mode is Mode.SCORE:
         prompts = [list_prompt(question, asking.wording) for question in questions]
         texts = [[continuation(name, asking.wording) for name in question.candidates] for question in questions]
@@ -79,8 +98,9 @@ def _by_reply(engine: Engine, questions: Sequence[Question], asking: Asking) -> 
         if reply.failed:
             answers.append(_unanswered(len(question.candidates), reply.failed))
             continue
-        order, status = read(reply.text, question.candidates)
-        answers.append(Answer(order, reply.text, status, None, reply.prompt_tokens, reply.completion_tokens))
+        text = reply.text.encode("utf-8", "replace").decode("utf-8")  # half of a surrogate pair cannot be stored
+        order, status = read(text, question.candidates)
+        answers.append(Answer(order, text, status, None, reply.prompt_tokens, reply.completion_tokens))
     return answers
 
 
@@ -98,15 +118,17 @@ def _by_score(
         spent = (scored.prompt_tokens, scored.completion_tokens)
         if prior is not None:
             values = [value - other for value, other in zip(values, _values(prior, normalise), strict=True)]
+        if any(math.isnan(value) for value in values):
+            raise DataError("the ranker gives NaN for a candidate; its dtype is too small or its weights are broken")
         order = sorted(range(len(values)), key=lambda i: -values[i])  # stable: equal scores keep retrieval order
         answers.append(Answer(tuple(order), "", Status.OK, tuple(values), *spent))
     return answers
 
 
 def _values(scored: Scored, normalise: bool) -> list[float]:
-    if not normalise:
-        return list(scored.sums)
-    return [total / count for total, count in zip(scored.sums, scored.tokens, strict=True)]
+    """Log-probabilities, a token impossible in the model's precision counted as very unlikely."""
+    sums = [max(total, _LOWEST) for total in scored.sums]
+    return [total / count for total, count in zip(sums, scored.tokens, strict=True)] if normalise else sums
 
 
 def _unanswered(candidates: int, reason: str) -> Answer:

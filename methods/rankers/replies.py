@@ -112,7 +112,7 @@ def question_keys(engine: Engine, questions: Sequence[Question], asking: Asking)
     """
     refs = {ref: None for question in questions for ref in _refs(question)}
     picture = dict(zip(refs, _picture_keys(list(refs)), strict=True))
-    how = {"format": FORMAT, "engine": engine.fingerprint, "version": engine.version, "asking": asdict(asking)}
+    how = {"format": FORMAT, "engine": engine.fingerprint, "version": engine.version, "asking": asking.effective()}
     start = json.dumps(how, sort_keys=True)
 
     def key(question: Question) -> bytes:

@@ -105,6 +105,11 @@ class ServerEngine:
         return self.config.told
 
     @property
+    def pictures(self) -> Sequence[Mapping[str, Any]]:
+        """Nothing is known of what a served model was trained on."""
+        return ()
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the model as the server names it, and of what is sent; not of the address. Asks the server once."""
         config, card = self.config, self._card

@@ -13,7 +13,7 @@ prompt's, and the values are log-softmax over the whole vocabulary in float32, b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -92,10 +92,15 @@ class VllmEngine:
         """What the model was told in its training for ranking."""
         return self.checkpoint.told
 
+    @property
+    def pictures(self) -> Sequence[Mapping[str, Any]]:
+        """The pictures it was trained to rank on."""
+        return self.checkpoint.pictures
+
     @cached_property
     def fingerprint(self) -> str:
         """Over checkpoint, adapter, dtype, picture size, context, seed, and whose model code runs."""
-        return self.checkpoint.fingerprint_for(f"vllm-{self.config.implementation}-{self.config.seed}")
+        return self.checkpoint.fingerprint_for(f"vllm-{self.config.implementation}-{self.config.seed}-float32-head")
 
     def generate(self, prompts: Sequence[Prompt], max_tokens: int) -> list[Generated]:
         """Decode greedily, at most `max_tokens` tokens."""

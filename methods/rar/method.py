@@ -12,11 +12,19 @@ from trireme.errors import DataError
 from trireme.methods.base import Context, Validation, require_fitted
 from trireme.methods.classes import RANKED
 from trireme.methods.rankers.base import REPLY_STATUS, Answer, Example, Question, Status
+from trireme.methods.rankers.rank import VERSION as RANKING
 from trireme.methods.rankers.replies import CachedRanker, Replies
 from trireme.methods.rar.candidates import Candidates, Retriever
 from trireme.methods.rar.config import RarConfig, asking_of, changed, check
 from trireme.methods.recall import recall_column
-from trireme.methods.selection import Setting, grid_settings, select, subset_scores
+from trireme.methods.selection import (
+    Setting,
+    grid_settings,
+    note_unguarded,
+    select,
+    subset_scores,
+    unguarded,
+)
 from trireme.types import Floats, Ints, Predictions, Sample, Supervision, Task
 
 
@@ -38,7 +46,7 @@ class Rar:
 
     Config: ClassVar[type[RarConfig]] = RarConfig
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT, Task.DETECTION})
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 1000 * RANKING + 1
 
     def __init__(self, config: RarConfig) -> None:
         check(config)
@@ -66,6 +74,10 @@ class Rar:
         """The rankers that may be asked, by name."""
         return tuple(dict.fromkeys(map(str, self.config.grid.get("ranker", [self.config.ranker]))))
 
+    def check_validation(self, validation: Validation) -> None:
+        """Refuse a guard for a subset that the benchmark does not have. UsageError."""
+        unguarded(self.config.may_lose, validation)
+
     def fit(self, context: Context) -> None:
         """Find the support pictures; choose settings on validation pictures where there are some.
 
@@ -91,6 +103,7 @@ class Rar:
     def _select(self, context: Context, validation: Validation) -> tuple[RarConfig, float | None, dict[str, Any]]:
         """The configuration and the weight that validation prefers, with the scores of all."""
         benchmark = validation.benchmark
+        note_unguarded(self.config.may_lose, validation)
         queries = context.store.images([sample.image for sample in validation.samples])
         shown = replace(context, templates=benchmark.templates)
         retriever = Retriever(shown, self.config, benchmark.class_ids, benchmark.class_names)
@@ -98,9 +111,13 @@ class Rar:
         settings: list[Setting] = []
         scores: list[dict[str, float]] = []
         reference: dict[str, float] = {}
+        retrieved: dict[tuple[Any, ...], Candidates] = {}
         for point in grid_settings(self.config.grid):
             config = changed(self.config, point)
-            found = retriever(queries, config)
+            searched = (config.k, config.votes, config.temperature)
+            if searched not in retrieved:
+                retrieved[searched] = retriever(queries, config)
+            found = retrieved[searched]
             reference = reference or subset_scores(validation, found.order)
             answers = _ask(context, config, validation.samples, found, benchmark.class_names)
             _check_answered(answers, benchmark.name)
@@ -191,9 +208,7 @@ def _check_answered(answers: Sequence[Answer], benchmark: str) -> None:
 
 def _ranked(found: Candidates, answers: Sequence[Answer], weight: float | None) -> tuple[Ints, Floats]:
     """(n, m) classes and their scores: candidates by the answer (fused where a weight is given), then retrieval's."""
-    width = (
-        min(RANKED, found.order.shape[1]) if found.order.shape[1] >= found.classes.shape[1] else found.classes.shape[1]
-    )
+    width = max(min(RANKED, found.order.shape[1]), found.classes.shape[1])
     ranked = np.full((len(answers), width), -1, dtype=np.int64)
     scores = np.full((len(answers), width), -np.inf, dtype=np.float32)
     for row, answer in enumerate(answers):
@@ -203,7 +218,7 @@ def _ranked(found: Candidates, answers: Sequence[Answer], weight: float | None) 
         first = list(dict.fromkeys(int(classes[i]) for i in order))
         best = {c: max(values[i] for i in range(len(classes)) if classes[i] == c) for c in first}
         rest = [int(c) for c in found.order[row] if c >= 0 and c not in best]
-        lowest = min(best.values())
+        lowest = min(best.values(), default=0.0)
         line = [*first, *rest][:width]
         ranked[row, : len(line)] = line
         scores[row, : len(line)] = [best.get(c, lowest - 1 - place) for place, c in enumerate(line)]

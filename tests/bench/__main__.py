@@ -16,6 +16,7 @@ BENCHES = {
     "search": ("tests.bench.bench_retrieval", "bench_search"),
     "reco": ("tests.bench.bench_reco", "bench_reco_training"),
     "react": ("tests.bench.bench_react", "bench_react_steps"),
+    "ranker": ("tests.bench.bench_ranker", "bench_ranker"),
     "leaderboard": ("tests.bench.bench_leaderboard", "bench_leaderboard"),
 }
 

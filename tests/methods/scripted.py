@@ -23,6 +23,7 @@ class ScriptedEngine:
 
     version: ClassVar[int] = 1
     told = "none"
+    pictures = ()
 
     def __init__(
         self,

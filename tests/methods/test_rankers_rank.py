@@ -52,13 +52,13 @@ def test_a_choice_comes_first_and_the_rest_stays_in_retrieval_order() -> None:
 
 
 def test_scores_order_candidates_and_ties_keep_retrieval_order() -> None:
-    values = {"['red fox'": -4.0, "['fox'": -2.0, "['wolf'": -4.0}
+    values = {"['red fox',": -4.0, "['fox',": -2.0, "['wolf',": -4.0}
     answer = rank(ScriptedEngine(value=lambda p, text: values[text]), [question()], Asking(Mode.SCORE))[0]
     assert (answer.order, answer.scores) == ((1, 0, 2), (-4.0, -2.0, -4.0))
 
 
 def test_length_normalised_scores_are_means_over_tokens() -> None:
-    values = {"['red fox'": -4.0, "['fox'": -3.0, "['wolf'": -5.0}  # 2, 1 and 1 tokens for the scripted engine
+    values = {"['red fox',": -4.0, "['fox',": -3.0, "['wolf',": -5.0}  # 2, 1 and 1 tokens for the scripted engine
     asking = Asking(Mode.SCORE, normalise=True)
     answer = rank(ScriptedEngine(value=lambda p, text: values[text]), [question()], asking)[0]
     assert (answer.order, answer.scores) == ((0, 1, 2), (-2.0, -3.0, -5.0))
@@ -109,9 +109,29 @@ def test_options_without_meaning_are_refused(asked: object) -> None:
         asked()  # type: ignore[operator]
 
 
-def test_a_question_without_candidates_is_refused() -> None:
-    with pytest.raises(UsageError, match="at least one candidate"):
-        rank(ScriptedEngine(), [Question(ref(0), ())], Asking())
+def test_a_question_without_candidates_is_not_asked() -> None:
+    # an approximate index may find nothing among few allowed rows
+    engine = ScriptedEngine(lambda p: "['wolf', 'red fox', 'fox']")
+    none, some = rank(engine, [Question(ref(0), ()), question(1)], Asking())
+    assert (none.order, some.order) == ((), (2, 0, 1))
+    assert len(engine.prompts) == 1
+
+
+def test_nan_is_an_error_and_an_impossible_token_is_very_unlikely() -> None:
+    with pytest.raises(DataError, match="NaN"):
+        rank(ScriptedEngine(value=lambda p, text: float("nan")), [question()], Asking(Mode.SCORE))
+    values = {"['red fox',": float("-inf"), "['fox',": -3.0, "['wolf',": -5.0}
+    answer = rank(ScriptedEngine(value=lambda p, text: values[text]), [question()], Asking(Mode.SCORE))[0]
+    assert answer.order == (1, 2, 0)
+    assert answer.scores == (-1e4, -3.0, -5.0)
+
+
+def test_half_a_surrogate_pair_in_a_reply_is_stored(tmp_path: Path) -> None:
+    engine = ScriptedEngine(lambda p: "\ud83d ['wolf', 'red fox', 'fox']")
+    store = Replies(tmp_path / "r.sqlite")
+    answer = CachedRanker(engine, store).rank([question()], Asking())[0]
+    assert answer.order == (2, 0, 1)
+    assert CachedRanker(engine, store).rank([question()], Asking()) == [answer]
 
 
 def test_nothing_is_asked_twice(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from trireme.compose import resolve
 from trireme.config import Named
 from trireme.errors import DataError, UsageError, unknown_name
 from trireme.methods.rankers.training.train import Material, TrainRankerConfig, train_ranker
+from trireme.methods.support import support
 from trireme.progress import say
 from trireme.request import parse_parts
-from trireme.types import Benchmark, Pair
+from trireme.types import Benchmark, Ints, Pair
 from trireme.workbench import Workbench
 
 _LITE: Mapping[str, Any] = {
@@ -41,7 +42,7 @@ def train(preset: str, arguments: Sequence[str], out: Path, merged: Path | None)
     if preset and preset not in PRESETS:
         raise unknown_name("ranker to train", preset, PRESETS)
     own = [argument for argument in arguments if argument.partition("=")[0].partition(".")[0] not in _BENCH_KEYS]
-    config = _config(preset, own)
+    config = _config(preset, [*own, *(argument for argument in arguments if argument.startswith("device="))])
     bench = Workbench(parse_parts([a for a in arguments if a not in own]))
     found = train_ranker(config, _material(config, bench), out, preset or "ranker", merged)
     option = "model" if config.model == "lite" else "adapter"
@@ -64,7 +65,7 @@ def _config(preset: str, arguments: Sequence[str]) -> TrainRankerConfig:
 
 
 def _material(config: TrainRankerConfig, bench: Workbench) -> Material:
-    """Labelled pictures, each with the classes of its neighbours in the memory, itself left out.
+    """Labelled pictures and, for ranking lessons, the classes of each one's neighbours in the memory, itself left out.
 
     Raises:
         DataError: a picture of the benchmark among the pairs, or no labelled picture.
@@ -73,31 +74,33 @@ def _material(config: TrainRankerConfig, bench: Workbench) -> Material:
     for name in config.pairs:
         bench.check_training(name, config.benchmark)
     pairs = _labelled(config, bench, benchmark)
-    encoder, memory_name = bench.request.encoders[0], (bench.request.memories or ("world",))[0]
-    store = bench.encoder(encoder).store
-    memory = bench.memory(memory_name, encoder, config.benchmark)
     index = {class_id: i for i, class_id in enumerate(benchmark.class_ids)}
-    held = np.array([index.get(str(label), -1) for label in memory.labels], dtype=np.int64)
-    hits = memory.search(
-        store.images([pair.image for pair in pairs]), "image", config.neighbours, exclude=[{pair.id} for pair in pairs]
-    )
-    neighbours = np.where(hits.rows >= 0, held[hits.rows], -1)
-    sources = {
+    sources: dict[str, Any] = {
         "pairs": [bench.pair_set_facts(name) for name in config.pairs],
         "pictures": len(pairs),
         "classes": len({pair.label for pair in pairs}),
-        "memory": memory.fingerprint,
-        "encoder": store.encoder.fingerprint,
         "benchmark": config.benchmark,
     }
-    return Material(
-        [pair.id for pair in pairs],
-        [pair.image for pair in pairs],
-        [index[pair.label] for pair in pairs],
-        neighbours,
-        benchmark.class_names,
-        sources,
-    )
+    neighbours = np.full((len(pairs), 0), -1, dtype=np.int64)
+    if config.lessons != "names":
+        neighbours, found = _neighbours(config, bench, benchmark, pairs)
+        sources |= found
+    refs, labels = [pair.image for pair in pairs], [index[pair.label] for pair in pairs]
+    return Material([pair.id for pair in pairs], refs, labels, neighbours, benchmark.class_names, sources)
+
+
+def _neighbours(
+    config: TrainRankerConfig, bench: Workbench, benchmark: Benchmark, pairs: Sequence[Pair]
+) -> tuple[Ints, dict[str, Any]]:
+    """(n, k) class indices of each picture's nearest labelled memory pictures, and what was searched."""
+    encoder, name = bench.request.encoders[0], (bench.request.memories or ("world",))[0]
+    store, memory = bench.encoder(encoder).store, bench.memory(name, encoder, config.benchmark)
+    held = support(memory.labels, benchmark.class_ids, benchmark.class_names)
+    queries = store.images([pair.image for pair in pairs])
+    own = [{pair.id} for pair in pairs]
+    hits = memory.search(queries, "image", config.neighbours, exclude=own, allowed=held.allowed)
+    facts = {"memory": memory.fingerprint, "encoder": store.encoder.fingerprint}
+    return np.where(hits.rows >= 0, held.labels[hits.rows], -1), facts
 
 
 def _labelled(config: TrainRankerConfig, bench: Workbench, benchmark: Benchmark) -> list[Pair]:

@@ -74,12 +74,13 @@ def align(
     means = torch.stack([words[tokeniser(name, add_special_tokens=False)["input_ids"]].mean(0) for name in names])
     centre, typical = means.mean(0), words.norm(dim=1).mean()
     targets = F.normalize(means - centre, dim=-1)
-    unseen = torch.ones(len(names), dtype=torch.bool)
-    unseen[labels] = False
+    device = words.device
+    unseen = torch.ones(len(names), dtype=torch.bool, device=device)
+    unseen[labels.to(device)] = False
     stage, projector = LastStage(model.model.vision_tower.timm_model).eval(), model.model.multi_modal_projector
     with torch.no_grad():
         projector.linear_2.bias.copy_(centre)
-    scale = nn.Parameter(torch.tensor(math.log(15.0)))
+    scale = nn.Parameter(torch.tensor(math.log(15.0), device=device))
     trained = [*stage.parameters(), *projector.parameters()]
     for parameter in trained:
         parameter.requires_grad_(True)
@@ -92,14 +93,14 @@ def align(
                 group["lr"] = config.lr * _schedule(step, config.steps)
             rows = torch.randint(len(labels), (config.batch,))
             views = torch.randint(len(tokens), (config.batch,))
-            with torch.autocast("cpu", torch.bfloat16):
-                shown = stage(F.dropout(tokens[views, rows].float(), config.dropout))
+            with torch.autocast(device.type, torch.bfloat16):
+                shown = stage(F.dropout(tokens[views, rows].to(device).float(), config.dropout))
                 found = projector(F.dropout(shown, config.dropout))
             found = found.float()
-            kept = (torch.rand(*found.shape[:2], 1) >= config.token_dropout).float()
+            kept = (torch.rand(*found.shape[:2], 1, device=device) >= config.token_dropout).float()
             mean = (found * kept).sum(1) / kept.sum(1).clamp(min=1)
             logits = F.normalize(mean - centre, dim=-1) @ targets.T * scale.exp().clamp(max=100)
-            loss = F.cross_entropy(logits.masked_fill(unseen, -1e4), labels[rows])
+            loss = F.cross_entropy(logits.masked_fill(unseen, -1e4), labels[rows].to(device))
             length = (found - centre).norm(dim=-1) / typical
             loss = loss + config.size * ((length - 1) ** 2).mean()
             optimiser.zero_grad()

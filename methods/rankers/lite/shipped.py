@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trireme.errors import DataError
-from trireme.files import atomic_folder, fingerprint, home, locked
+from trireme.files import atomic_file, atomic_folder, fingerprint, home, locked, write_json
 from trireme.hashes import file_sha256
 from trireme.methods.rankers.lite import base
 from trireme.progress import say
@@ -34,18 +34,19 @@ _KEY = "ranker"
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """A `lite` ranker.
-
-    Attributes:
-        told: what its training was told: the labels of its training pictures.
-    """
+    """A `lite` ranker."""
 
     name: str
-    told: str = "labels"
 
     @property
     def file(self) -> Path:
+        """Its trained parts."""
         return Path(__file__).with_name("weights") / f"{self.name}.safetensors"
+
+    @property
+    def record(self) -> Path:
+        """How they were trained, told what, on which pictures."""
+        return self.file.with_suffix(".json")
 
     @property
     def identity(self) -> str:
@@ -77,8 +78,14 @@ def assemble(own: Shipped) -> Path:
     return folder
 
 
-def put_together(start: Path, parts: Path, folder: Path) -> None:
-    """Write the checkpoint `start` with the projector and tower of `parts`, and the LoRA as peft's adapter."""
+def put_together(
+    start: Path, parts: Path, folder: Path, records: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Write the checkpoint `start` with the projector and tower of `parts`, and the LoRA as peft's adapter.
+
+    Args:
+        records: {file name: content} of JSON files to lie beside them.
+    """
     about, tensors = read_parts(parts)
     state = load_file(start / "model.safetensors")
     for prefix, place in _PLACES.items():
@@ -93,6 +100,8 @@ def put_together(start: Path, parts: Path, folder: Path) -> None:
                 (part / path.name).write_bytes(path.read_bytes())
         save_file(state, part / "model.safetensors", metadata={"format": "pt"})
         write_adapter(part / ADAPTER, about["lora"], _below(tensors, LORA))
+        for name, record in (records or {}).items():
+            write_json(part / name, record)
 
 
 def write_adapter(folder: Path, shape: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -132,8 +141,6 @@ def read_parts(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def write_parts(path: Path, shape: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write a file of parts, float16. Equal tensors give equal bytes."""
-    from trireme.files import atomic_file
-
     halves = {name: tensors[name].detach().cpu().half().contiguous() for name in sorted(tensors)}
     with atomic_file(path) as part:
         save_file(halves, part, metadata={_KEY: json.dumps({"lora": dict(shape)}, sort_keys=True)})

@@ -186,10 +186,12 @@ class Finetuning:
         """One optimiser step; everything random in it depends on the seed and the step alone."""
         torch.manual_seed(int(np.random.SeedSequence([self._seed, step]).generate_state(1)[0]))
         inputs, labels = self._batch([self._lessons[i] for i in self._order(step)])
+        first = int((labels != _IGNORED).int().argmax(1).min())  # logits of prompts are never computed
         with self._autocast():
-            output = self.adapted(**inputs)
-        wanted = labels[:, 1:] != _IGNORED
-        loss = F.cross_entropy(output.logits[:, :-1][wanted].float(), labels[:, 1:][wanted])
+            output = self.adapted(**inputs, logits_to_keep=labels.shape[1] - first + 1)
+        answers = labels[:, first:]
+        wanted = answers != _IGNORED
+        loss = F.cross_entropy(output.logits[:, :-1][wanted].float(), answers[wanted])
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(list(self.trainable.values()), self._config.clip)
         for group in optimiser.param_groups:

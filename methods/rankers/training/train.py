@@ -22,10 +22,11 @@ from trireme.methods.rankers.lite.align import LAST, AlignConfig, align
 from trireme.methods.rankers.training.data import Lesson, naming_lessons, ranking_lessons
 from trireme.methods.rankers.training.finetune import FinetuneConfig, Finetuning
 from trireme.progress import say
+from trireme.retrieval.encoders.base import resolve_device
 from trireme.retrieval.encoders.lite import trunk
 from trireme.retrieval.encoders.lite.views import read_pixels, token_views
 from trireme.retrieval.overlap import trained_on
-from trireme.types import ImageRef, Ints
+from trireme.types import WITHOUT_EFFECT, ImageRef, Ints
 
 LESSONS = ("names", "ranking", "both")
 _TOWER = "model.vision_tower.timm_model."
@@ -48,6 +49,7 @@ class TrainRankerConfig(FinetuneConfig):
         wording: of the ranking lessons.
         align: of the lite base's picture tokens.
         views: augmented views of each picture that the alignment sees.
+        device: "auto" (CUDA where there is one), "cpu", "cuda:1" ...
     """
 
     model: str = "lite"
@@ -62,6 +64,7 @@ class TrainRankerConfig(FinetuneConfig):
     align: AlignConfig = field(default_factory=AlignConfig)
     views: int = 4
     seed: int = 0
+    device: str = field(default="auto", metadata=WITHOUT_EFFECT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ def train_ranker(config: TrainRankerConfig, material: Material, out: Path, name:
         UsageError: options that cannot work. DataError: an unreadable picture, or a diverged training.
     """
     lessons = lessons_of(config, material)
+    if merged is not None and merged.exists():
+        raise UsageError(f"{merged} exists already; remove it or name another folder for --merged")
     started = time.monotonic()
     model, processor = _start(config)
     record: dict[str, Any] = {
@@ -164,22 +169,22 @@ def _start(config: TrainRankerConfig) -> tuple[Any, Any]:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"cannot load {config.model}: {chat.first_line(error)}") from error
-    return model, processor
+    return model.to(resolve_device(config.device)), processor
 
 
 def _aligned(config: TrainRankerConfig, material: Material, model: Any, processor: Any, folder: Path) -> dict[str, Any]:
     """Align the picture tokens of a lite base, or take what a killed training aligned."""
     path = folder / "aligned.safetensors"
-    if path.is_file():
-        about, tensors = shipped.read_parts(path)
-        model.load_state_dict({_place(name): value.float() for name, value in tensors.items()}, strict=False)
-        return dict(about["lora"])
-    pixels = read_pixels(list(material.refs))
-    tokens: Tensor = token_views(trunk.load_trunk(), pixels, config.views, config.seed)[..., trunk.STAGE_4 :].clone()
-    labels = torch.tensor(list(material.labels))
-    found = align(model, processor.tokenizer, tokens, labels, material.names, config.align, config.seed)
-    shipped.write_parts(path, found, _parts(model.state_dict()))
-    return found
+    if not path.is_file():
+        pixels = read_pixels(list(material.refs))
+        views = token_views(trunk.load_trunk(), pixels, config.views, config.seed)[..., trunk.STAGE_4 :].clone()
+        labels = torch.tensor(list(material.labels))
+        found = align(model, processor.tokenizer, views, labels, material.names, config.align, config.seed)
+        shipped.write_parts(path, found, _parts(model.state_dict()))
+    # always read back, so that a training goes on from the same (half precision) parts whether it was killed or not
+    about, tensors = shipped.read_parts(path)
+    model.load_state_dict({_place(name): value.float() for name, value in tensors.items()}, strict=False)
+    return dict(about["lora"])
 
 
 def _place(name: str) -> str:
@@ -225,12 +230,17 @@ def _write_lite(tuning: Finetuning, out: Path, name: str, record: dict[str, Any]
     shipped.write_parts(parts, shape, {**_parts(_plain_state(tuning)), **lora})
     write_json(out / f"{name}.json", record)
     checkpoint = out / name
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    shipped.put_together(base.base_folder(), parts, checkpoint)
-    write_json(checkpoint / RECORD, record)
-    write_json(checkpoint / shipped.ADAPTER / RECORD, record)
+    _make_way(checkpoint)
+    shipped.put_together(base.base_folder(), parts, checkpoint, {RECORD: record})
     say(f"wrote {parts} ({parts.stat().st_size / 1e6:.1f} MB) and the checkpoint {checkpoint}")
     return checkpoint
+
+
+def _make_way(folder: Path) -> None:
+    """Remove what an earlier training left in `folder`. UsageError where something else lies there."""
+    if folder.exists() and not (folder / RECORD).is_file():
+        raise UsageError(f"{folder} exists and is no trained ranker; remove it or choose another --out")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _linear(lora: dict[str, Tensor]) -> list[str]:
@@ -242,7 +252,7 @@ def _write_adapter(tuning: Finetuning, out: Path, record: dict[str, Any]) -> Pat
     if tuning.trainable and any("lora_" not in name for name in tuning.trainable):
         say("note: parts= trained more than the LoRA; only --merged holds all of it")
     folder = out / shipped.ADAPTER
-    shutil.rmtree(folder, ignore_errors=True)
+    _make_way(folder)
     with atomic_folder(folder) as part:
         tuning.adapted.save_pretrained(part)
         write_json(part / RECORD, record)
