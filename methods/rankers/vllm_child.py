@@ -136,6 +136,8 @@ class _Served:
             logprobs_mode="raw_logprobs",
             enable_prefix_caching=True,
             generation_config="vllm",  # a checkpoint's own sampling defaults would not be greedy
+            # Logits of bfloat16 are steps of 1/16 and more: many letters tie, and the order is that of rounding.
+            hf_overrides={"head_dtype": "float32"},
             **options,
         )
 
