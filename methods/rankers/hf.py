@@ -1,12 +1,12 @@
 """The reference engine: a multimodal checkpoint run by transformers itself. The other engines are checked against it.
 
-Prompts of equal length share a forward pass, so nothing is padded on the left and an answer never depends on what else
-was asked. Candidates share the prompt's key-value cache.
+Prompts of equal length share a forward pass, so nothing is padded on the left; what else is asked changes an answer by
+rounding at most. Candidates share the prompt's key-value cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
@@ -18,6 +18,7 @@ from trireme.errors import DataError, UsageError
 from trireme.methods.rankers import chat
 from trireme.methods.rankers.base import Generated, Prompt, Scored
 from trireme.methods.rankers.checkpoint import Checkpoint, CheckpointConfig, open_checkpoint
+from trireme.methods.rankers.constrain import Constraint, Pieces
 from trireme.retrieval.encoders.base import resolve_device, resolve_dtype
 
 
@@ -87,10 +88,9 @@ class TransformersEngine:
         return self._decoded(prompts, max_tokens, None)
 
     def choose(self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> list[Generated]:
-        """Greedy decoding along the tokens of the choices, each as the tokeniser itself would cut it."""
-        tokenised = [[chat.continuation_ids(self._tokeniser, text) for text in options] for options in choices]
-        longest = max((len(ids) for options in tokenised for ids in options), default=0)
-        return self._decoded(prompts, longest + 1, tokenised)
+        """Greedy decoding under the constraint that the text goes on to one of the choices, in whatever tokens."""
+        longest = max((len(text.encode()) for options in choices for text in options), default=0)
+        return self._decoded(prompts, longest + 1, choices)
 
     @torch.inference_mode()
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[Scored]:
@@ -148,13 +148,13 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _decoded(
-        self, prompts: Sequence[Prompt], max_tokens: int, choices: Sequence[Sequence[list[int]]] | None
+        self, prompts: Sequence[Prompt], max_tokens: int, choices: Sequence[Sequence[str]] | None
     ) -> list[Generated]:
         found: list[Generated | None] = [None] * len(prompts)
         for inputs in self._batches(prompts):
             allowed = None
             if choices is not None:
-                allowed = _along([choices[p] for p in inputs.positions], inputs.length, self._ends)
+                allowed = Constraint([choices[p] for p in inputs.positions], inputs.length, self._ends, self._pieces)
             made = self._model.generate(
                 **inputs.tensors,
                 max_new_tokens=max_tokens,
@@ -210,6 +210,10 @@ class TransformersEngine:
     def _blank(self) -> int:
         return chat.blank_side(self._processor)
 
+    @cached_property
+    def _pieces(self) -> Pieces:
+        return Pieces(self._tokeniser)
+
     @property
     def _tokeniser(self) -> Any:
         return self._processor.tokenizer
@@ -243,20 +247,19 @@ class TransformersEngine:
                     model = PeftModel.from_pretrained(model, place.adapter).merge_and_unload()
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise DataError(f"cannot load {place.name} from {place.model}: {chat.first_line(error)}") from error
-        return model.to(self.device).eval().requires_grad_(False)
+        return _float32_head(model.to(self.device).eval().requires_grad_(False))
+
+
+def _float32_head(model: Any) -> Any:
+    """The same model with its output layer in float32, as the vLLM engine has it.
+
+    In half precision the logits of a large vocabulary tie by rounding, and the order of candidates would be chance.
+    """
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().float(), requires_grad=False)  # no longer tied to the words
+    head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+    return model
 
 
 def _stacked(singles: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([one[name] for one in singles]) for name in singles[0]}
-
-
-def _along(choices: Sequence[Sequence[list[int]]], length: int, ends: list[int]) -> Callable[[int, Tensor], list[int]]:
-    """For `generate`: the tokens by which one of a row's choices goes on; the end of the turn after a whole one."""
-
-    def allowed(row: int, ids: Tensor) -> list[int]:
-        written = ids[length:].tolist()
-        going = [tokens for tokens in choices[row] if tokens[: len(written)] == written]
-        following = {tokens[len(written)] if len(tokens) > len(written) else ends[0] for tokens in going}
-        return sorted(following) or [ends[0]]
-
-    return allowed

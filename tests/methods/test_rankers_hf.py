@@ -98,26 +98,47 @@ def test_free_decoding_is_that_of_generate_one_at_a_time(
         assert (found.prompt_tokens, found.completion_tokens) == (inputs["input_ids"].shape[1], len(made))
 
 
-def test_a_choice_takes_the_likeliest_allowed_token_at_every_step(
+def test_a_choice_takes_the_likeliest_token_that_still_spells_one_at_every_step(
     folder: Path, engine: Engine, questions: list[Question]
 ) -> None:
+    # by characters, as vLLM's structured outputs do: every token of the vocabulary is tried here
     prompts, bare = [choice_prompt(question) for question in questions], Bare(folder)
-    ids = {name: bare.processor.tokenizer(name, add_special_tokens=False)["input_ids"] for name in NAMES}
+    tokeniser = bare.processor.tokenizer
+    before = tokeniser("a", add_special_tokens=False)["input_ids"][-1:]
+    pieces = [
+        tokeniser.decode([*before, token]).removeprefix(tokeniser.decode(before)) for token in range(len(tokeniser))
+    ]
+    special = set(tokeniser.all_special_ids)
     for question, prompt, found in zip(
         questions, prompts, engine.choose(prompts, [q.candidates for q in questions]), strict=True
     ):
-        assert found.text in question.candidates
-        going, written = list(question.candidates), []
-        while len(going) > 1 and len(written) < min(len(ids[name]) for name in going):
-            options = sorted({ids[name][len(written)] for name in going})
-            before = bare.processor.tokenizer.decode(written)
-            values = [
-                bare.log_probability(prompt, before + bare.processor.tokenizer.decode([*written, token])[len(before) :])
-                for token in options
+        inputs, written = bare.inputs(prompt), ""
+        while written not in question.candidates or any(
+            name.startswith(written) and name != written for name in question.candidates
+        ):
+            with torch.inference_mode():
+                logits = bare.model(**inputs).logits[0, -1]
+            allowed = [
+                token
+                for token, piece in enumerate(pieces)
+                if piece
+                and token not in special
+                and any(name.startswith(written + piece) for name in question.candidates)
             ]
-            written.append(options[values.index(max(values))])
-            going = [name for name in going if ids[name][: len(written)] == written]
-        assert found.text in going
+            if written in question.candidates:
+                allowed.append(tokeniser.eos_token_id)
+            best = max(allowed, key=lambda token: float(logits[token]))
+            if best == tokeniser.eos_token_id:
+                break
+            written += pieces[best]
+            inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([[best]])], 1)
+            inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+            if "mm_token_type_ids" in inputs:
+                inputs["mm_token_type_ids"] = torch.cat(
+                    [inputs["mm_token_type_ids"], torch.zeros(1, 1, dtype=torch.long)], 1
+                )
+        assert found.text == written
+        assert found.text in question.candidates
 
 
 def test_letters_are_the_next_tokens_of_the_whole_vocabulary(
