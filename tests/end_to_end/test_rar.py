@@ -27,8 +27,8 @@ from trireme.results import find_runs, load, pivot, read_predictions
 from trireme.results.records import RunRecord
 from trireme.results.statistics import score_rows
 
-RAR = "rar(ranker=stand-in)"
-TINY = ("benchmark=world/tiny", "method.rar.ranker=stand-in")
+RAR = "rar-list(ranker=stand-in)"
+TINY = ("benchmark=world/tiny", "method.rar-list.ranker=stand-in")
 COLUMNS = "method,benchmark,subset,metric,score,ci_low,ci_high,n,encoder,memory,seeds,run"
 
 
@@ -110,7 +110,7 @@ def finished(world: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         ranker = Ranker(folder / "ranker").installed(patch)
         place = world_place(folder)
-        place.trireme("run", "method=rar,knn", *TINY)
+        place.trireme("run", "method=rar-list,knn", *TINY)
         yield place, ranker
 
 
@@ -203,8 +203,8 @@ def test_compare_is_the_difference_of_the_table(finished: tuple[Place, Ranker]) 
 def test_running_again_asks_nothing(finished: tuple[Place, Ranker]) -> None:
     place, ranker = finished
     before = ranker.asked()
-    assert "0 runs computed, 2 already there" in place.trireme("run", "method=rar,knn", *TINY).stderr
-    place.trireme("run", "method=rar", *TINY, "out=other")  # computed anew, from the stored replies
+    assert "0 runs computed, 2 already there" in place.trireme("run", "method=rar-list,knn", *TINY).stderr
+    place.trireme("run", "method=rar-list", *TINY, "out=other")  # computed anew, from the stored replies
     assert ranker.asked() == before
     assert len(before) == len(set(before)) == record(place).data["samples"]["done"]
     assert lasting(record(place, out="other")) == lasting(record(place))
@@ -216,7 +216,7 @@ def test_a_run_that_dies_goes_on_and_asks_nothing_twice(
 ) -> None:
     """Two batches of 16 are answered when it dies."""
     place = world_place(tmp_path / "place")
-    arguments = ("run", "method=rar,knn", *TINY, "batch_size=16")
+    arguments = ("run", "method=rar-list,knn", *TINY, "batch_size=16")
     ranker.dies(how, 3)
     if how == "kill":
         process = place.start(*arguments)
@@ -238,8 +238,8 @@ def drawn(model: Path, pictures: Path) -> tuple[str, ...]:
     """120 drawn pictures; of them, 1 is less than 1 %, 2 are more."""
     return (
         "run",
-        "method=rar",
-        "method.rar.ranker=stand-in",
+        "method=rar-list",
+        "method.rar-list.ranker=stand-in",
         f"benchmark=folder:{pictures / 'test'}",
         f"memory=folder:{pictures / 'train'}",
         "encoder=open_clip",
