@@ -17,6 +17,7 @@ BENCHES = {
     "reco": ("tests.bench.bench_reco", "bench_reco_training"),
     "react": ("tests.bench.bench_react", "bench_react_steps"),
     "ranker": ("tests.bench.bench_ranker", "bench_ranker"),
+    "agreement": ("tests.bench.bench_agreement", "bench_agreement"),
     "leaderboard": ("tests.bench.bench_leaderboard", "bench_leaderboard"),
 }
 

@@ -18,16 +18,19 @@ from trireme.methods.rankers.base import Engine, Mode, Question
 from trireme.methods.rankers.hf import TransformersEngine
 from trireme.methods.rankers.prompts import list_prompt
 from trireme.methods.rankers.rank import Asking, rank
+from trireme.methods.support import support
 from trireme.progress import say
 from trireme.registry import open_benchmark
+from trireme.request import parse_parts
 from trireme.types import Role
+from trireme.workbench import Workbench
 
 PICTURES, LOOPED, TOKENS = 192, 16, 24
 
 
 def bench_ranker() -> list[dict[str, Any]]:
     """One row a mode and engine; `ratio` is against the loop."""
-    questions = _questions(PICTURES)
+    questions = validation_questions(PICTURES)
     engines: dict[str, Engine] = {"transformers, batched": TransformersEngine(TransformersEngine.Config())}
     if find_spec("vllm") is not None:
         from trireme.methods.rankers.vllm import VllmEngine
@@ -58,15 +61,16 @@ def _row(engine: str, mode: str, rate: float, loop: float) -> dict[str, Any]:
     }
 
 
-def _questions(n: int) -> list[Question]:
-    """Validation pictures with five names each; which names does not change the cost."""
+def validation_questions(n: int) -> list[Question]:
+    """Validation pictures, each with the five classes that it retrieves."""
     benchmark = open_benchmark("world/validation")
-    names = benchmark.class_names
     samples = sorted(benchmark.samples(Role.VALIDATION), key=lambda sample: sample.id)[:n]
-    return [
-        Question(sample.image, tuple(names[(7 * i + 13 * j) % len(names)] for j in range(5)))
-        for i, sample in enumerate(samples)
-    ]
+    bench = Workbench(parse_parts([]))
+    memory, store = bench.memory("world", "lite", "world/all"), bench.encoder("lite").store
+    held = support(memory.labels, benchmark.class_ids, benchmark.class_names)
+    hits = memory.search(store.images([sample.image for sample in samples]), "image", 50)
+    names = [list(dict.fromkeys(benchmark.class_names[c] for c in row if c >= 0))[:5] for row in held.labels[hits.rows]]
+    return [Question(sample.image, tuple(found)) for sample, found in zip(samples, names, strict=True)]
 
 
 @torch.inference_mode()
