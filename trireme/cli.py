@@ -55,6 +55,7 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
         "trireme run method=reco benchmark=world/all method.reco.k=16 encoder=lite memory=world memory.index=hnsw",
         "trireme run method=zero_shot,knn benchmark=folder:photos/test memory=folder:photos/train",
         "trireme run method=zero_shot benchmark=csv:cars.csv encoder=open_clip encoder.model=ViT-B-32",
+        "trireme run method=rar-list benchmark=csv:cars.csv memory=csv:cars.csv ranker.model=llava-hf/llava-1.5-7b-hf",
     )
 )
 def run(
@@ -71,6 +72,7 @@ def run(
       benchmark=NAME,...     see `trireme ls benchmarks`; folder:PATH, csv:PATH, parquet:PATH are yours
       encoder=NAME,...       lite by default; encoder.FIELD=VALUE changes one setting
       memory=NAME,...        see `trireme ls memories`; folder:PATH, csv:PATH, parquet:PATH are yours; none
+      ranker.FIELD=VALUE     of the multimodal models that rar asks, see `trireme ls rankers`
       seed=N,...             0 by default
       role=validation        score validation pictures instead of test pictures
       out=FOLDER             where run records go (out)

