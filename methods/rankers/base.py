@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from trireme.errors import TriremeError
 from trireme.types import ImageRef
 
 
@@ -30,8 +31,9 @@ class Mode(StrEnum):
 class Status(StrEnum):
     """What became of a question.
 
-    OK: read as it is. REPAIRED: something was dropped or filled in. UNREADABLE: no candidate in the reply.
-    REFUSED: the model declines to answer. TIMEOUT: no reply, after every retry; it is asked again in the next run.
+    OK: read as it is. REPAIRED: something was dropped or filled in. UNREADABLE: no candidate in the reply, or a prompt
+    that the engine can never answer (too long). REFUSED: the model, or a policy of its server, declines to answer.
+    TIMEOUT: no reply, after every retry; it is asked again in the next run.
     Unless OK or REPAIRED, the order is that of retrieval.
     """
 
@@ -73,7 +75,7 @@ class Answer:
 
     Attributes:
         order: every position of `Question.candidates` once, best first.
-        reply: what the model said, as it said it; "" in modes without text.
+        reply: what the model said, as it said it; "" in modes without text; why there is none where nothing was said.
         scores: one for each candidate in the order of the question, natural log-probabilities (calibrated or
             length-normalised where asked for); None in modes that give none, and where there is no reply.
         prompt_tokens, completion_tokens: what the answer cost, picture tokens included; 0 where the engine cannot tell.
@@ -102,14 +104,27 @@ class Prompt:
     answer: str = ""
 
 
+class PromptError(TriremeError):
+    """This one prompt is never answered, however often one asks (too long, filtered); others are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Text that a model wrote, without its end-of-turn token; `failed` says why there is none."""
+    """Text that a model wrote, without its end-of-turn token; `failed` says why there is none.
+
+    `permanent`: it would fail again, so nothing is gained by asking again.
+    """
 
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
     failed: str = ""
+    permanent: bool = False
+
+    @classmethod
+    def without(cls, error: TriremeError) -> Generated:
+        """What stands for a prompt that failed; for good where the error is a `PromptError`."""
+        return cls("", failed=str(error), permanent=isinstance(error, PromptError))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +134,7 @@ class Scored:
     Attributes:
         sums: natural log-probability of each continuation, summed over its tokens; empty where `failed` says why.
         tokens: how many tokens each continuation has.
+        permanent: it would fail again, so nothing is gained by asking again.
     """
 
     sums: tuple[float, ...]
@@ -126,6 +142,21 @@ class Scored:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     failed: str = ""
+    permanent: bool = False
+
+    @classmethod
+    def without(cls, error: TriremeError, tokens: Sequence[int]) -> Scored:
+        """What stands for a prompt that failed; for good where the error is a `PromptError`."""
+        return cls((), tuple(tokens), failed=str(error), permanent=isinstance(error, PromptError))
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """An engine that holds a model: memory, processes."""
+
+    def close(self) -> None:
+        """Let it go; it loads again when it is asked again."""
+        ...
 
 
 @runtime_checkable
@@ -134,6 +165,8 @@ class Engine(Protocol):
 
     Every method answers all prompts in their order and never raises for one that fails: that one says `failed`.
     `version` is raised when the code changes what the engine answers.
+
+    An engine may have a `batch` too, how many questions it likes to be given at once, and be `Closable`.
     """
 
     Config: ClassVar[type[Any]]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from trireme.errors import DataError, UsageError
 from trireme.files import fingerprint
 from trireme.hashes import file_sha256
 from trireme.methods.rankers.lite import shipped
+from trireme.progress import say
 
 _WEIGHTS = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model")
 """Files of a checkpoint folder that can change an answer."""
@@ -96,9 +97,10 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
     if own is not None:
         if not own.record.is_file():
             raise DataError(f"the ranker {own.name} lacks its record {own.record.name}; install Trireme again")
-        identity, records = own.identity, [_record(own.record)]
+        identity, records = own.identity, [training_record(own.record)]
     elif folder.is_dir():
-        identity, name, records = folder_identity(folder, "config.json"), folder.name, [_record(folder / RECORD)]
+        identity, name = folder_identity(folder, "config.json"), folder.name
+        records = [training_record(folder / RECORD)]
         own_adapter = folder / shipped.ADAPTER
         if not config.adapter and (own_adapter / ADAPTER_FILE).is_file():
             identity = fingerprint([identity, folder_identity(own_adapter, ADAPTER_FILE)])
@@ -106,13 +108,26 @@ def open_checkpoint(config: CheckpointConfig) -> Checkpoint:
         raise UsageError(f"ranker.model={config.model} is no folder; give a checkpoint folder or a hub id")
     else:
         identity = fingerprint([config.model, config.revision])
+        if not config.revision:
+            note_unversioned(config.model)
     if config.adapter:
         adapter = Path(config.adapter).expanduser()
         identity = fingerprint([identity, folder_identity(adapter, ADAPTER_FILE)])
         name = f"{name}+{adapter.name}"
-        records.append(_record(adapter / RECORD))
-    told = max(("none", *(str(record["told"]) for record in records)), key=TOLD.index)
+        records.append(training_record(adapter / RECORD))
+    told = most_told(str(record["told"]) for record in records)
     return Checkpoint(name, told, identity, tuple(record["pictures"] for record in records), config)
+
+
+@cache
+def note_unversioned(name: str) -> None:
+    """Say, once for each name, that replies of a model without a version may be those of another one later."""
+    say(f"note: nothing tells which version of {name} answers; set ranker.revision=, or replies of several may mix")
+
+
+def most_told(told: Iterable[str]) -> str:
+    """The most that one of several trainings was told; "none" where there are none."""
+    return max(("none", *told), key=TOLD.index)
 
 
 def folder_identity(folder: Path, needs: str) -> str:
@@ -127,7 +142,7 @@ def folder_identity(folder: Path, needs: str) -> str:
     return fingerprint([(path.name, file_sha256(path)) for path in files])
 
 
-def _record(path: Path) -> Mapping[str, Any]:
+def training_record(path: Path) -> Mapping[str, Any]:
     """What training for ranking told a model, and on which pictures; nothing for models that others trained."""
     if not path.is_file():
         return {"told": "none", "pictures": {}}

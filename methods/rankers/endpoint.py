@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx2 as httpx
 
 from trireme.errors import DataError, TriremeError, UsageError
+from trireme.methods.rankers.base import PromptError
 
 T = TypeVar("T")
 
@@ -24,6 +25,8 @@ _LONGEST_WAIT = 60.0  # seconds between two tries, whatever Retry-After says
 _CONNECT = 10.0  # seconds; a server that accepts no connection by then is busy or gone
 _PROBE = 5.0  # seconds for the one question that finds out whether a server that was gone is back
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529})
+_ITS_OWN = frozenset({400, 413, 422})  # may be about one prompt (a content filter, too long) or about all of them
+_ALIKE = 8  # so many of those without a single good answer: it is about all of them
 _SHOWN = 200
 
 
@@ -89,6 +92,7 @@ class Endpoint:
     patience: Patience
     _good: float = field(default=0.0, repr=False)  # when the last good answer came, on the monotonic clock
     _gone: bool = field(default=False, repr=False)
+    _answered: set[str] = field(default_factory=set, repr=False)  # the kinds of jobs that succeeded
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)
@@ -98,17 +102,19 @@ class Endpoint:
             raise UsageError("base_url must hold no key and no password; name a variable in api_key_env instead")
         self.host = parts.netloc
         self.root = self.base_url.rstrip("/").removesuffix("/v1")
-        self._loopback = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
+        self.loopback = parts.hostname in ("localhost", "::1") or parts.hostname.startswith("127.")
 
-    def run(self, jobs: Sequence[Job[T]]) -> list[T | TriremeError]:
+    def run(self, jobs: Sequence[Job[T]], kind: str = "") -> list[T | TriremeError]:
         """Do every job, some at a time; its result, or why there is none, stands at its own position.
 
-        A job fails alone by NoReplyError and by DataError (a picture that cannot be read).
+        A job fails alone by NoReplyError, by DataError (a picture that cannot be read), and by PromptError: its request
+        is refused by 400, 413 or 422 where another job of this kind succeeded, in this call or an earlier one.
 
         Raises:
-            UsageError: the server refuses a request itself (400, 401, 403, 404 ...). What runs is given up.
+            UsageError: the server refuses a request itself (401, 403, 404 ...), or none of the kind was ever answered.
+                What runs is given up.
         """
-        return _complete(self._run(jobs)) if jobs else []
+        return _complete(self._run(jobs, kind)) if jobs else []
 
     def get(self, path: str, read: Callable[[Any], T]) -> T:
         """One GET with the same retries. NoReplyError and UsageError as above."""
@@ -117,8 +123,9 @@ class Endpoint:
             raise found
         return found
 
-    async def _run(self, jobs: Sequence[Job[T]]) -> list[T | TriremeError]:
+    async def _run(self, jobs: Sequence[Job[T]], kind: str) -> list[T | TriremeError]:
         results: list[Any] = [None] * len(jobs)
+        refused: dict[int, RefusedError] = {}
         waiting = iter(enumerate(jobs))
         self._good = time.monotonic()
         async with self._client() as client:
@@ -130,8 +137,13 @@ class Endpoint:
                 for position, job in waiting:
                     try:
                         results[position] = await job(ask)
+                        self._answered.add(kind)
                     except (NoReplyError, DataError) as error:
                         results[position] = error
+                    except RefusedError as error:
+                        refused[position] = error
+                        if error.status not in _ITS_OWN or (len(refused) >= _ALIKE and kind not in self._answered):
+                            raise
 
             workers = [asyncio.create_task(work()) for _ in range(min(self.patience.concurrency, len(jobs)))]
             try:
@@ -140,6 +152,10 @@ class Endpoint:
                 for worker in workers:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
+        for position, error in refused.items():
+            if kind not in self._answered:
+                raise error
+            results[position] = PromptError(str(error))
         return results
 
     def _client(self) -> httpx.AsyncClient:
@@ -154,7 +170,7 @@ class Endpoint:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(self.patience.timeout, connect=min(_CONNECT, self.patience.timeout)),
             limits=limits,
-            trust_env=not self._loopback,  # a proxy of the environment cannot reach this machine's own ports
+            trust_env=not self.loopback,  # a proxy of the environment cannot reach this machine's own ports
         )
 
     async def _answers(self, client: httpx.AsyncClient) -> bool:
@@ -208,6 +224,7 @@ class Endpoint:
         key = os.environ.get(self.key_name, "") if self.key_name else ""
         if key:
             said = said.replace(key, "***")
+        said = said[:_SHOWN]  # only now, or a key at the border would be known by its beginning
         hint = "; check base_url and model" if status == 404 or status < 400 else ""
         raise RefusedError(f"{self.host} answers {status}{': ' + said if said else ''}{hint}", status)
 
@@ -221,14 +238,16 @@ class RefusedError(UsageError):
 
 
 def _message(reply: httpx.Response) -> str:
-    """What a server says of its refusal, in one short line."""
+    """What a server says of its refusal, in one line: its code where that is a word, and its message."""
     try:
         body = reply.json()
         error = body.get("error", body)
         text = error.get("message") or error.get("detail") if isinstance(error, dict) else error
+        code = error.get("code") if isinstance(error, dict) else None
     except (ValueError, AttributeError):
-        text = ""
-    return " ".join(str(text or "").split())[:_SHOWN]
+        text = code = None
+    parts = [code if isinstance(code, str) and not code.isdigit() else "", str(text or "")]
+    return " ".join(": ".join(filter(None, parts)).split())
 
 
 def _retry_after(reply: httpx.Response) -> float:

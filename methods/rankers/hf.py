@@ -6,6 +6,7 @@ rounding at most. Candidates share the prompt's key-value cache.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +15,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from trireme.errors import DataError, UsageError
+from trireme.errors import DataError, TriremeError, UsageError
 from trireme.methods.rankers import chat
-from trireme.methods.rankers.base import Generated, Prompt, Scored
+from trireme.methods.rankers.base import Generated, Prompt, PromptError, Scored
 from trireme.methods.rankers.checkpoint import Checkpoint, CheckpointConfig, open_checkpoint
 from trireme.methods.rankers.constrain import Constraint, Pieces
 from trireme.retrieval.encoders.base import resolve_device, resolve_dtype
@@ -69,6 +70,11 @@ class TransformersEngine:
         return f"{self.checkpoint.name}, transformers"
 
     @property
+    def batch(self) -> int:
+        """How many questions go through the model together."""
+        return self.config.batch
+
+    @property
     def told(self) -> str:
         """What the model was told in its training for ranking."""
         return self.checkpoint.told
@@ -96,27 +102,40 @@ class TransformersEngine:
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[Scored]:
         """Sums of log-softmax over the continuation's tokens, in float32."""
         tokenised = [[chat.continuation_ids(self._tokeniser, text) for text in texts] for texts in continuations]
-        found: list[Scored | None] = [None] * len(prompts)
-        for inputs in self._batches(prompts):
+        found: dict[int, Scored] = {}
+        failed: dict[int, TriremeError] = {}
+        for inputs in self._batches(prompts, failed):
             output = self._model(**inputs.tensors, use_cache=True, logits_to_keep=1)
             wanted = [tokenised[position] for position in inputs.positions]
             sums = self._continued(output.past_key_values, output.logits[:, -1].float(), wanted)
             for position, values in zip(inputs.positions, sums, strict=True):
                 counts = tuple(len(ids) for ids in tokenised[position])
                 found[position] = Scored(tuple(values), counts, inputs.length, sum(counts))
-        return [one for one in found if one is not None]
+        for position, error in failed.items():
+            found[position] = Scored.without(error, [len(ids) for ids in tokenised[position]])
+        return [found[position] for position in range(len(prompts))]
 
     @torch.inference_mode()
     def next_token(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[Scored]:
         """Log-softmax of the next token over the whole vocabulary, at the options."""
         ids = [chat.option_ids(self._tokeniser, texts) for texts in options]
-        found: list[Scored | None] = [None] * len(prompts)
-        for inputs in self._batches(prompts):
+        found: dict[int, Scored] = {}
+        failed: dict[int, TriremeError] = {}
+        for inputs in self._batches(prompts, failed):
             logits = self._model(**inputs.tensors, logits_to_keep=1).logits[:, -1].float().log_softmax(-1)
             for row, position in zip(logits, inputs.positions, strict=True):
                 values = tuple(row[ids[position]].tolist())
                 found[position] = Scored(values, (1,) * len(values), inputs.length, 1)
-        return [one for one in found if one is not None]
+        for position, error in failed.items():
+            found[position] = Scored.without(error, [1] * len(ids[position]))
+        return [found[position] for position in range(len(prompts))]
+
+    def close(self) -> None:
+        """Let the model go; it loads again when it is asked again."""
+        if self.__dict__.pop("_model", None) is not None:
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _continued(self, cache: Any, last: Tensor, wanted: Sequence[Sequence[list[int]]]) -> list[list[float]]:
         """Log-probabilities of the continuations of B prompts, each after its prompt's cache.
@@ -150,8 +169,9 @@ class TransformersEngine:
     def _decoded(
         self, prompts: Sequence[Prompt], max_tokens: int, choices: Sequence[Sequence[str]] | None
     ) -> list[Generated]:
-        found: list[Generated | None] = [None] * len(prompts)
-        for inputs in self._batches(prompts):
+        found: dict[int, Generated] = {}
+        failed: dict[int, TriremeError] = {}
+        for inputs in self._batches(prompts, failed):
             allowed = None
             if choices is not None:
                 allowed = Constraint([choices[p] for p in inputs.positions], inputs.length, self._ends, self._pieces)
@@ -168,19 +188,31 @@ class TransformersEngine:
                 end = next((i for i, token in enumerate(row) if token in self._ends), len(row))
                 text = self._tokeniser.decode(row[:end], skip_special_tokens=True)
                 found[position] = Generated(text, inputs.length, min(end + 1, len(row)))
-        return [one for one in found if one is not None]
+        found |= {position: Generated.without(error) for position, error in failed.items()}
+        return [found[position] for position in range(len(prompts))]
 
-    def _batches(self, prompts: Sequence[Prompt]) -> Iterator[_Inputs]:
-        """Prompts of equal length together, `batch` at a time."""
-        texts = [chat.render(self._processor, prompt) for prompt in prompts]
+    def _batches(self, prompts: Sequence[Prompt], failed: dict[int, TriremeError]) -> Iterator[_Inputs]:
+        """Prompts of equal length together, `batch` at a time.
+
+        Args:
+            failed: gets the error of every prompt that is not among them: a picture cannot be read, or it is too long.
+        """
+        most = self.config.context
         lengths: dict[int, list[int]] = {}
-        single = []
-        for position, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
-            single.append(self._processed([prompt], [text]))
-            lengths.setdefault(int(single[-1]["input_ids"].shape[1]), []).append(position)
-        for length, positions in lengths.items():
-            if self.config.context and length > self.config.context:
-                raise UsageError(f"a prompt has {length} tokens, more than context={self.config.context}")
+        single: dict[int, dict[str, Tensor]] = {}
+        for position, prompt in enumerate(prompts):
+            try:
+                tensors = self._processed([prompt], [chat.render(self._processor, prompt)])
+            except DataError as error:
+                failed[position] = error
+                continue
+            length = int(tensors["input_ids"].shape[1])
+            if most and length > most:
+                failed[position] = PromptError(f"the prompt has {length} tokens, more than context={most}")
+                continue
+            single[position] = tensors
+            lengths.setdefault(length, []).append(position)
+        for positions in lengths.values():
             for start in range(0, len(positions), self.config.batch):
                 part = positions[start : start + self.config.batch]
                 yield _Inputs(part, self._placed(_stacked([single[p] for p in part])))

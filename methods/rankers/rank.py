@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trireme.errors import DataError, UsageError, unknown_name
-from trireme.methods.rankers.base import Answer, Engine, Mode, Prompt, Question, Scored, Status
+from trireme.methods.rankers.base import Answer, Engine, Generated, Mode, Prompt, Question, Scored, Status
 from trireme.methods.rankers.parse import read_choice, read_list
 from trireme.methods.rankers.prompts import WORDINGS, choice_prompt, continuation, letters_prompt, list_prompt
 
@@ -15,6 +16,8 @@ VERSION = 1
 """Raise it when the same question leads to another prompt, or the same reply to another order."""
 
 _LOWEST = -1e4
+_POLICY = re.compile(r"content[ _-]?(?:filter|policy|management)|polic(?:y|ies)\b|moderat|safety", re.IGNORECASE)
+"""In the error of a server that declines for what a prompt shows or says."""
 
 SCORED = (Mode.SCORE, Mode.LETTERS)
 """The modes that give a score for every candidate."""
@@ -61,6 +64,7 @@ class Asking:
 def rank(engine: Engine, questions: Sequence[Question], asking: Asking) -> list[Answer]:
     """One answer a question, in their order. A question that gets no reply is marked TIMEOUT, in retrieval order.
 
+    One that can never get a reply is UNREADABLE, or REFUSED where a policy is the reason; the reply is that reason.
     A question without candidates is not asked; its order is empty.
 
     Raises:
@@ -96,7 +100,7 @@ def _by_reply(engine: Engine, questions: Sequence[Question], asking: Asking) -> 
     answers = []
     for question, reply in zip(questions, replies, strict=True):
         if reply.failed:
-            answers.append(_unanswered(len(question.candidates), reply.failed))
+            answers.append(_unanswered(len(question.candidates), reply))
             continue
         text = reply.text.encode("utf-8", "replace").decode("utf-8")  # half of a surrogate pair cannot be stored
         order, status = read(text, question.candidates)
@@ -110,8 +114,8 @@ def _by_score(
     answers = []
     for position, (question, scored) in enumerate(zip(questions, found, strict=True)):
         prior = blank[position] if blank is not None else None
-        failed = scored.failed or (prior.failed if prior is not None else "")
-        if failed:
+        failed = scored if scored.failed else prior
+        if failed is not None and failed.failed:
             answers.append(_unanswered(len(question.candidates), failed))
             continue
         values = _values(scored, normalise)
@@ -131,8 +135,11 @@ def _values(scored: Scored, normalise: bool) -> list[float]:
     return [total / count for total, count in zip(sums, scored.tokens, strict=True)] if normalise else sums
 
 
-def _unanswered(candidates: int, reason: str) -> Answer:
-    return Answer(tuple(range(candidates)), reason, Status.TIMEOUT)
+def _unanswered(candidates: int, given: Generated | Scored) -> Answer:
+    status = Status.TIMEOUT
+    if given.permanent:
+        status = Status.REFUSED if _POLICY.search(given.failed) else Status.UNREADABLE
+    return Answer(tuple(range(candidates)), given.failed, status)
 
 
 def _blank(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import PurePath
@@ -17,15 +17,16 @@ from typing import Any, ClassVar, TypeVar
 
 from PIL.Image import Image
 
-from trireme.errors import TriremeError, UsageError, unknown_name
+from trireme.errors import TriremeError, UsageError
 from trireme.files import fingerprint
 from trireme.methods.rankers.base import Generated, Prompt, Scored
 from trireme.methods.rankers.chat import pictures
+from trireme.methods.rankers.checkpoint import TOLD, most_told, note_unversioned
 from trireme.methods.rankers.endpoint import Ask, Endpoint, Job, NoReplyError, Patience, RefusedError
+from trireme.methods.rankers.served import Served
 
 T = TypeVar("T")
 
-_TOLD = ("none", "captions", "labels")
 _TOP = 20  # the most that OpenAI's protocol shows of a token's alternatives
 _LONGEST_CHOICE = 256  # tokens
 
@@ -45,8 +46,12 @@ class ServerEngine:
     `Prompt.answer` is not empty, the server continues that message (`continue_final_message`), which in a template
     that writes something before an answer (LLaVA-1.5: a space) differs by that from the local engines.
 
+    A prompt that the server refuses (400, 413, 422: a content filter, too long) fails alone and for good where another
+    one of its kind was answered.
+
     Raises (from every method):
-        UsageError: the server refuses a request itself (400, 401, 403, 404 ...), or cannot do what a mode needs.
+        UsageError: the server refuses every request (401, 403, 404 ..., or 400 before any good answer), or cannot do
+            what a mode needs.
     """
 
     @dataclass
@@ -86,33 +91,41 @@ class ServerEngine:
     version: ClassVar[int] = 1
 
     def __init__(self, config: Config) -> None:
-        if config.told not in _TOLD:
-            raise UsageError(f"told={config.told} is none of {', '.join(_TOLD)}")
+        if config.told not in TOLD:
+            raise UsageError(f"told={config.told} is none of {', '.join(TOLD)}")
         if config.concurrency < 1 or config.retries < 0 or min(config.timeout, config.patience) <= 0:
             raise UsageError("concurrency, timeout and patience must be above 0, retries 0 or more")
         self.config = config
         patience = Patience(config.concurrency, config.retries, config.timeout, config.patience, config.backoff)
         self._endpoint = Endpoint(config.base_url, config.api_key_env, patience)
+        self._served = Served(self._endpoint, config.model)
         self._ids: dict[str, int] = {}  # the tokens of options, where the server tells them
         self._tokenises = True
 
     @property
     def name(self) -> str:
-        return f"{PurePath(self._card['id']).name}, server"
+        return f"{PurePath(self._served.card['id']).name}, server"
+
+    @property
+    def batch(self) -> int:
+        """How many questions keep the server busy."""
+        return 4 * self.config.concurrency
 
     @property
     def told(self) -> str:
-        return self.config.told
+        """What the config says, or more where the record of a training lies beside the model's files."""
+        return most_told([self.config.told, *(str(record["told"]) for record in self._served.records)])
 
     @property
     def pictures(self) -> Sequence[Mapping[str, Any]]:
-        """Nothing is known of what a served model was trained on."""
-        return ()
+        """What the records beside the model's files say; of a model elsewhere nothing is known."""
+        return tuple(record["pictures"] for record in self._served.records)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Hash of the model as the server names it, and of what is sent; not of the address. Asks the server once."""
-        config, card = self.config, self._card
+        """Hash of the model as the server names it, of its files where they are on this machine, and of what is sent;
+        not of the address. Asks the server once."""
+        config, card = self.config, self._served.card
         parts = {
             "engine": "server",
             "version": self.version,
@@ -125,12 +138,17 @@ class ServerEngine:
             "seed": config.seed,
             "special_tokens": config.special_tokens,
         }
+        if self._served.identities:
+            parts["files"] = self._served.identities
+        elif not config.revision:
+            note_unversioned(f"{card['id']} on {self._endpoint.host}")
         return fingerprint(parts)
 
     def generate(self, prompts: Sequence[Prompt], max_tokens: int) -> list[Generated]:
         """Decode greedily, at most `max_tokens` tokens."""
         extra = {"max_tokens": max_tokens}
-        return self._generated([partial(self._generate, prompt=p, extra=extra, allowed=None) for p in prompts])
+        jobs = [partial(self._generate, prompt=prompt, extra=extra, allowed=None) for prompt in prompts]
+        return self._generated(jobs, "list")
 
     def choose(self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> list[Generated]:
         """Decode under vLLM's `structured_outputs: {"choice": [...]}`. UsageError where an endpoint ignores it."""
@@ -139,7 +157,7 @@ class ServerEngine:
             among = list(dict.fromkeys(names))
             extra = {"max_tokens": _LONGEST_CHOICE, "structured_outputs": {"choice": among}}
             jobs.append(partial(self._generate, prompt=prompt, extra=extra, allowed=frozenset(among)))
-        return self._generated(jobs)
+        return self._generated(jobs, "choice")
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[Scored]:
         """Log-probability of each continuation, from vLLM's `prompt_logprobs` of a message that is not finished.
@@ -152,7 +170,7 @@ class ServerEngine:
             partial(self._score, prompt=prompt, continuations=tuple(texts))
             for prompt, texts in zip(prompts, continuations, strict=True)
         ]
-        return self._scored(jobs, [len(texts) for texts in continuations])
+        return self._scored(jobs, [len(texts) for texts in continuations], "score")
 
     def next_token(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[Scored]:
         """Log-probability of each option as the very next token.
@@ -166,7 +184,7 @@ class ServerEngine:
             partial(self._next_token, prompt=prompt, options=tuple(row))
             for prompt, row in zip(prompts, options, strict=True)
         ]
-        return self._scored(jobs, [len(row) for row in options])
+        return self._scored(jobs, [len(row) for row in options], "letters")
 
     async def _generate(
         self, ask: Ask, prompt: Prompt, extra: Mapping[str, Any], allowed: frozenset[str] | None
@@ -179,12 +197,12 @@ class ServerEngine:
     async def _score(self, ask: Ask, prompt: Prompt, continuations: tuple[str, ...]) -> Scored:
         extra: dict[str, Any] = {"max_tokens": 1, "return_token_ids": True}
         turn = await self._turn(prompt)
-        before, cost = await self._only("score", self._post(ask, turn, extra, _prompt_ids))
+        before, cost = await self._post(ask, turn, extra, _prompt_ids)
         extra["prompt_logprobs"] = 0
         sums: dict[str, tuple[float, int]] = {}
         for text in dict.fromkeys(continuations):
             longer = replace(turn, answer=turn.answer + text)
-            (ids, values), spent = await self._only("score", self._post(ask, longer, extra, _prompt_logprobs))
+            (ids, values), spent = await self._post(ask, longer, extra, _prompt_logprobs)
             if len(ids) <= len(before) or ids[: len(before)] != before:
                 raise NoReplyError(f"on this server the tokens of {text!r} grow together with those before it")
             sums[text] = (float(sum(values[len(before) :])), len(ids) - len(before))
@@ -203,17 +221,11 @@ class ServerEngine:
         else:
             extra |= {"top_logprobs": _TOP}
             wanted = list(options)
-        shown, cost = await self._only("letters", self._post(ask, await self._turn(prompt), extra, _alternatives))
+        shown, cost = await self._post(ask, await self._turn(prompt), extra, _alternatives)
         if self._tokenises and not set(wanted) <= shown.keys():
             raise _cannot("letters", "it gives no log-probabilities of given tokens (logprob_token_ids)")
         bound = min(shown.values())
         return Scored(tuple(shown.get(name, bound) for name in wanted), (1,) * len(wanted), *cost)
-
-    async def _only(self, mode: str, answer: Awaitable[T]) -> T:
-        try:
-            return await answer
-        except RefusedError as error:
-            raise _cannot(mode, str(error)) from error
 
     async def _turn(self, prompt: Prompt) -> _Turn:
         """Pictures are read and packed in a thread, so that others are sent meanwhile."""
@@ -246,7 +258,7 @@ class ServerEngine:
             for option in new
         ]
         try:
-            found = self._answers(jobs)
+            found = self._answers(jobs, "tokenize")
         except RefusedError as error:
             if error.status not in (404, 405, 501):
                 raise
@@ -260,34 +272,28 @@ class ServerEngine:
             self._ids[option] = ids[0]
 
     @cached_property
-    def _card(self) -> dict[str, Any]:
-        """What the server's list of models says of ours."""
-        cards = self._endpoint.get("models", _cards)
-        wanted = self.config.model
-        for card in cards:
-            if not wanted or card["id"] == wanted:
-                return card
-        raise unknown_name("model", wanted, [card["id"] for card in cards])
-
-    @cached_property
     def _model(self) -> str:
         """The model as requests name it."""
-        return self.config.model or str(self._card["id"])
+        return self.config.model or str(self._served.card["id"])
 
-    def _answers(self, jobs: Sequence[Job[T]]) -> list[T | TriremeError]:
+    def _answers(self, jobs: Sequence[Job[T]], kind: str) -> list[T | TriremeError]:
         try:
             _ = self._model  # before the requests, which need it
         except NoReplyError as error:
             return [error for _ in jobs]
-        return self._endpoint.run(jobs)
+        return self._endpoint.run(jobs, kind)
 
-    def _generated(self, jobs: Sequence[Job[Generated]]) -> list[Generated]:
-        return [Generated("", failed=str(a)) if isinstance(a, TriremeError) else a for a in self._answers(jobs)]
+    def _generated(self, jobs: Sequence[Job[Generated]], mode: str) -> list[Generated]:
+        return [Generated.without(a) if isinstance(a, TriremeError) else a for a in self._answers(jobs, mode)]
 
-    def _scored(self, jobs: Sequence[Job[Scored]], counts: Sequence[int]) -> list[Scored]:
+    def _scored(self, jobs: Sequence[Job[Scored]], counts: Sequence[int], mode: str) -> list[Scored]:
+        try:
+            answers = self._answers(jobs, mode)
+        except RefusedError as error:
+            raise _cannot(mode, str(error)) from error
         return [
-            Scored((), (0,) * count, failed=str(answer)) if isinstance(answer, TriremeError) else answer
-            for count, answer in zip(counts, self._answers(jobs), strict=True)
+            Scored.without(answer, (0,) * count) if isinstance(answer, TriremeError) else answer
+            for count, answer in zip(counts, answers, strict=True)
         ]
 
 
@@ -360,10 +366,3 @@ def _alternatives(reply: Any) -> tuple[dict[str, float], tuple[int, int]]:
 
 def _token_ids(reply: Any) -> list[int]:
     return [int(i) for i in reply["tokens"]]
-
-
-def _cards(reply: Any) -> list[dict[str, Any]]:
-    cards = [dict(card) for card in reply["data"]]
-    if not cards or not all(isinstance(card["id"], str) for card in cards):
-        raise ValueError("no models")
-    return cards

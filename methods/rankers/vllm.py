@@ -88,6 +88,11 @@ class VllmEngine:
         return f"{self.checkpoint.name}, vllm"
 
     @property
+    def batch(self) -> int:
+        """How many questions are computed together."""
+        return self.config.batch
+
+    @property
     def told(self) -> str:
         """What the model was told in its training for ranking."""
         return self.checkpoint.told
@@ -145,7 +150,7 @@ class VllmEngine:
             _with(one, max_tokens=max_tokens, choice=choice) for one, choice in zip(requests, choices, strict=True)
         ]
         return [
-            Generated("", failed=str(output))
+            Generated.without(output)
             if isinstance(output, TriremeError)
             else Generated(output.text, output.prompt_tokens, output.tokens)
             for output in self._ask(asked)
@@ -193,7 +198,11 @@ class VllmEngine:
     def _ask(self, requests: Sequence[Request | TriremeError]) -> list[Output | TriremeError]:
         """The output of each in their order; its error for one that is an error already, or that vLLM refuses."""
         going = [one for one in requests if not isinstance(one, TriremeError)]
-        outputs = iter(self._runtime.serve(going) if going else ())
+        try:
+            outputs = iter(self._runtime.serve(going) if going else ())
+        except BaseException:  # it broke off or was interrupted: the next question starts a new one
+            self.close()
+            raise
         return [one if isinstance(one, TriremeError) else next(outputs) for one in requests]
 
     def _requests(self, prompts: Sequence[Prompt]) -> list[Request | TriremeError]:
@@ -260,10 +269,10 @@ def _scored(texts: Sequence[_Ids], first: _First | TriremeError, rests: Sequence
     """The first token and the rest of each continuation put together."""
     counts = tuple(len(ids) for ids in texts)
     if isinstance(first, TriremeError):
-        return Scored((), counts, failed=str(first))
+        return Scored.without(first, counts)
     sums = []
     for ids, rest in zip(texts, rests, strict=True):
         if isinstance(rest, TriremeError):
-            return Scored((), counts, failed=str(rest))
+            return Scored.without(rest, counts)
         sums.append(first[1][ids[0]] + rest)
     return Scored(tuple(sums), counts, first[0], sum(counts))

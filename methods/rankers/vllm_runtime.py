@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from trireme.errors import TriremeError, UsageError
+from trireme.methods.rankers.base import PromptError
 from trireme.methods.rankers.vllm_child import Failure, Output, Request, Start, brief
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the sizes of adapters that vLLM keeps room for
@@ -54,7 +55,7 @@ class Runtime:
             raise UsageError(f"vLLM cannot run {name}: {answer.reason}")
 
     def serve(self, requests: Sequence[Request]) -> list[Output | TriremeError]:
-        """The output of each request in their order; the error of one that vLLM refuses (longer than the context).
+        """The output of each request in their order; a `PromptError` for one that vLLM refuses (too long).
 
         Raises:
             TriremeError: vLLM broke down.
@@ -63,7 +64,7 @@ class Runtime:
         if isinstance(answer, Failure):
             self.close()
             raise TriremeError(f"vLLM broke off: {answer.reason}")
-        return [TriremeError(one.reason) if isinstance(one, Failure) else one for one in answer]
+        return [PromptError(one.reason) if isinstance(one, Failure) else one for one in answer]
 
     def _talk(self, message: object) -> list[Output | Failure] | Failure:
         try:

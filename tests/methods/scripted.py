@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from trireme.methods.rankers.base import Generated, Prompt, Scored
+from trireme.methods.rankers.base import Generated, Prompt, PromptError, Scored
 
 
 class ScriptedEngine:
     """Answers by functions of (prompt, options); keeps what it was asked.
 
     Args:
-        reply: text of `generate` and `choose`; an exception's text becomes `failed`.
+        reply: text of `generate` and `choose`; the text of a RuntimeError or PromptError becomes `failed`.
         value: log-probability of one continuation in `score` and `next_token`.
     """
 
@@ -46,6 +46,8 @@ class ScriptedEngine:
         self.prompts.append(prompt)
         try:
             return Generated(self._reply(prompt), 10, 3)
+        except PromptError as error:
+            return Generated.without(error)
         except RuntimeError as error:
             return Generated("", failed=str(error))
 
@@ -59,6 +61,8 @@ class ScriptedEngine:
         self.prompts.append(prompt)
         try:
             sums = tuple(self._value(prompt, text) for text in texts)
+        except PromptError as error:
+            return Scored.without(error, [0 for _ in texts])
         except RuntimeError as error:
             return Scored((), (), failed=str(error))
         return Scored(sums, tuple(len(text.split()) for text in texts), 10, len(texts))

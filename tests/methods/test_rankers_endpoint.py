@@ -15,7 +15,7 @@ import pytest
 from trireme.errors import UsageError
 from trireme.methods.rankers.endpoint import Endpoint, Patience, _retry_after
 
-from .fake_server import VARIABLE, Reply, Start, chat, echo, engine, prompts, servers, text, wanted
+from .fake_server import VARIABLE, Behaviour, Reply, Start, chat, echo, engine, prompts, servers, text, wanted
 
 
 @pytest.fixture
@@ -152,8 +152,9 @@ def test_refusals_are_said_at_once_and_without_the_key(
     asked = engine(server, concurrency=1)
     with pytest.raises(UsageError) as caught:
         asked.generate(prompts(5), 9)
-    assert server.asked() == 1
-    assert server.keys == [f"Bearer {KEY}"]
+    asked_for = 5 if status in (400, 422) else 1  # those may be about one prompt: the others are tried
+    assert server.asked() == asked_for
+    assert server.keys == [f"Bearer {KEY}"] * asked_for
     error: BaseException | None = caught.value
     shown = caplog.text + repr(asked) + repr(asked.config) + repr(vars(asked)) + repr(asked._endpoint)
     while error is not None:
@@ -163,6 +164,60 @@ def test_refusals_are_said_at_once_and_without_the_key(
     assert str(status) in str(caught.value)
     if status in (401, 403):
         assert VARIABLE in str(caught.value)
+
+
+def _filtered(*numbers: int, status: int = 400, delay: float = 0.0) -> Behaviour:
+    """A server that refuses these prompts at once, as Azure's content filter does; other answers take `delay` s."""
+    error = {"error": {"code": "content_filter", "message": "The response was filtered"}}
+
+    def behave(path: str, body: dict[str, Any], before: int) -> Reply:
+        if text(body) in {f"question {n}" for n in numbers}:
+            return Reply(error, status)
+        reply = echo(path, body, before)
+        reply.delay = delay
+        return reply
+
+    return behave
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_a_refused_prompt_fails_alone_and_for_good(start: Start, status: int, concurrency: int) -> None:
+    """Also where the refusal comes before any good answer: the first prompt, and long before the others."""
+    server = start(_filtered(0, 3, status=status, delay=0.05))
+    found = engine(server, concurrency=concurrency).generate(prompts(6), 9)
+    assert [one.text for one in found] == ["" if i in (0, 3) else line for i, line in enumerate(wanted(6))]
+    assert [one.permanent for one in found] == [i in (0, 3) for i in range(6)]
+    assert f"answers {status}: content_filter: The response was filtered" in found[3].failed
+    assert server.asked() == 6, "nothing is gained by asking again"
+
+
+def test_a_refused_prompt_alone_is_told_by_what_was_answered_before(start: Start) -> None:
+    asked = engine(start(_filtered(0)))
+    with pytest.raises(UsageError, match="answers 400"):
+        asked.generate(prompts(1), 9)
+    asked.generate(prompts(2)[1:], 9)
+    assert asked.generate(prompts(1), 9)[0].permanent
+    with pytest.raises(UsageError, match="400"):  # of another kind, nothing was answered yet
+        asked.choose(prompts(1), [["a"]])
+
+
+def test_a_request_that_is_wrong_is_not_sent_for_every_prompt(start: Start) -> None:
+    server = start(lambda *_: Reply({"error": {"message": "no pictures here"}}, 400))
+    with pytest.raises(UsageError, match="no pictures here"):
+        engine(server, concurrency=1).generate(prompts(100), 9)
+    assert server.asked() == 8  # _ALIKE
+
+
+def test_a_key_at_the_end_of_a_long_refusal_is_not_cut_but_hidden(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 letters of the server's words are shown; the key begins at the 191st."""
+    monkeypatch.setenv(VARIABLE, KEY)
+    server = start(lambda *_: Reply({"error": {"message": "x" * 190 + KEY}}, 400))
+    with pytest.raises(UsageError) as caught:
+        engine(server).generate(prompts(1), 9)
+    assert KEY[:8] not in str(caught.value)
 
 
 def test_the_key_is_in_no_failure_and_no_fingerprint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from trireme.errors import UsageError
-from trireme.methods.rankers.base import Engine, Prompt, Question
+from trireme.methods.rankers.base import Engine, Generated, Prompt, Question, Scored
 from trireme.methods.rankers.hf import TransformersEngine
 from trireme.methods.rankers.prompts import choice_prompt, letters_prompt, list_prompt
 from trireme.types import ImageRef
@@ -168,6 +169,45 @@ def test_a_blank_picture_changes_the_scores(engine: Engine, questions: list[Ques
     shown = engine.score([prompt], texts)[0]
     blank = engine.score([Prompt((None,), prompt.texts)], texts)[0]
     assert shown.sums != pytest.approx(blank.sums, abs=1e-6)
+
+
+def test_a_prompt_that_fails_fails_alone(folder: Path, questions: list[Question], tmp_path: Path) -> None:
+    """One too long for `context`, for good; one whose picture cannot be read, until it can. The others as without."""
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    good = list_prompt(questions[0], "paper")
+    broken = Prompt((ImageRef(str(tmp_path / "broken.png")),), good.texts)
+    long = Prompt(good.images, ("", "the bird " * 300))
+    free = TransformersEngine(TransformersEngine.Config(model=str(folder), dtype="float32"))
+    longest = free.generate([good], 1)[0].prompt_tokens
+    engine = TransformersEngine(TransformersEngine.Config(model=str(folder), dtype="float32", context=longest))
+    prompts = [long, good, broken, good]
+    words, letters = [["a", "red fruit"]] * 4, [["A", "B", "C"]] * 4
+    for found, alone in (
+        (engine.generate(prompts, 4), free.generate([good], 4)),
+        (engine.choose(prompts, words), free.choose([good], words[:1])),
+        (engine.score(prompts, words), free.score([good], words[:1])),
+        (engine.next_token(prompts, letters), free.next_token([good], letters[:1])),
+    ):
+        assert [bool(one.failed) for one in found] == [True, False, True, False]
+        assert [one.permanent for one in found] == [True, False, False, False]
+        assert f"more than context={longest}" in found[0].failed
+        assert "broken.png" in found[2].failed
+        if isinstance(alone[0], Generated):
+            assert found[1] == found[3] == alone[0]
+        else:
+            assert isinstance(found[3], Scored)
+            assert found[3].sums == pytest.approx(alone[0].sums, abs=1e-4)
+            assert [len(one.tokens) for one in found if isinstance(one, Scored)] == [len(alone[0].tokens)] * 4
+
+
+def test_a_closed_engine_lets_go_and_starts_again(engine: TransformersEngine, questions: list[Question]) -> None:
+    prompt = list_prompt(questions[0], "paper")
+    engine.close()  # never asked: nothing to do
+    before = engine.generate([prompt], 4)
+    model = weakref.ref(engine._model)
+    engine.close()
+    assert model() is None
+    assert engine.generate([prompt], 4) == before
 
 
 def test_an_option_of_several_tokens_is_refused(engine: Engine, questions: list[Question]) -> None:

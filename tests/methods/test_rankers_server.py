@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from trireme.methods.rankers.base import Engine, Prompt
 from trireme.methods.rankers.server import ServerEngine
 from trireme.types import ImageRef
 
-from .fake_server import Reply, Start, chat, echo, engine, prompts, servers, text
+from .fake_server import Behaviour, Reply, Start, chat, echo, engine, prompts, servers, text
 
 
 @pytest.fixture
@@ -163,6 +164,69 @@ def test_name_model_and_fingerprint(start: Start) -> None:
     assert len({one.fingerprint for one in [first, *others]}) == 6
     with pytest.raises(UsageError, match="did you mean 'small'"):
         _ = engine(server, model="smal").fingerprint
+
+
+def checkpoint(folder: Path, weights: bytes, needs: str = "config.json", record: dict[str, Any] | None = None) -> Path:
+    """A folder with the files that count; nothing reads them but their hashes."""
+    folder.mkdir(parents=True)
+    (folder / needs).write_text("{}")
+    (folder / "model.safetensors").write_bytes(weights)
+    if record:
+        (folder / "ranker.json").write_text(json.dumps(record))
+    return folder
+
+
+def listing(*cards: dict[str, Any]) -> Behaviour:
+    return lambda *_: Reply({"data": list(cards)})
+
+
+def test_a_model_served_from_this_machine_is_known_by_its_files(
+    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As vLLM lists it: `root` is the folder. Equal files make equal models, wherever they lie; equal names do not."""
+    one, two = (checkpoint(tmp_path / name / "model", name.encode()) for name in ("a", "b"))
+    moved = checkpoint(tmp_path / "c" / "model", b"a")
+    found = [engine(start(listing({"id": "m", "root": str(folder)}))).fingerprint for folder in (one, two, moved)]
+    assert found[0] == found[2] != found[1]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_served_adapter_is_known_by_its_files_and_those_of_its_base(start: Start, tmp_path: Path) -> None:
+    """vLLM: `root` is the adapter's folder, `parent` the name of the base, whose card has its folder."""
+    told, trained = ({"told": t, "pictures": {"count": n}} for n, t in ((1, "captions"), (2, "labels")))
+    bases = [checkpoint(tmp_path / f"base{i}", bytes([i])) for i in range(2)]
+    tuned = [checkpoint(tmp_path / f"t{i}" / "tuned", bytes([i]), "adapter_config.json", trained) for i in range(2)]
+    (bases[1] / "ranker.json").write_text(json.dumps(told))
+
+    def asked(adapter: Path, base: Path, by_path: bool = False) -> ServerEngine:
+        """`by_path`: without a name of its own the base's id is its folder."""
+        cards = [{"id": str(base) if by_path else "base", "root": str(base), "parent": None}]
+        server = start(listing(*cards, {"id": "tuned", "root": str(adapter), "parent": cards[0]["id"]}))
+        return engine(server, model="tuned")
+
+    engines = [asked(tuned[0], bases[0]), asked(tuned[1], bases[0]), asked(tuned[0], bases[1])]
+    assert len({one.fingerprint for one in engines}) == 3
+    assert (engines[0].told, engines[0].pictures) == ("labels", ({"count": 2}, {}))
+    assert (engines[2].told, engines[2].pictures) == ("labels", ({"count": 2}, {"count": 1}))
+    assert asked(tuned[0], bases[1], by_path=True).pictures == engines[2].pictures
+    alone = engine(start(listing({"id": "base", "root": str(bases[1])})), model="base", told="labels")
+    assert alone.told == "labels", "what the config says, where that is more"
+
+
+def test_a_model_of_unknown_version_is_noted_once(
+    start: Start, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Its folder is not here, or is relative to another process; with a revision there is nothing to note."""
+    checkpoint(tmp_path / "m", b"a")
+    for root in ("/nowhere/m", "org/m", "m", str(tmp_path / "adapter-only")):
+        server = start(listing({"id": "m", "root": root}))
+        for _ in range(2):
+            assert engine(server).fingerprint
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("note: ")
+        assert "ranker.revision=" in line
+        assert engine(server, revision="abc").fingerprint
+        assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,8 +17,9 @@ from PIL import Image
 
 from trireme.errors import TriremeError, UsageError
 from trireme.methods.rankers import chat
-from trireme.methods.rankers.base import Prompt
+from trireme.methods.rankers.base import Prompt, PromptError
 from trireme.methods.rankers.vllm import VllmEngine, VllmRankerConfig
+from trireme.methods.rankers.vllm_child import Output, Request
 from trireme.methods.rankers.vllm_runtime import lora_room
 from trireme.types import ImageRef
 
@@ -187,6 +188,7 @@ def test_one_prompt_that_fails_fails_alone(case: Case, tmp_path: Path) -> None:
     written = case.engine.generate(prompts, 2)
     assert [bool(one.failed) for one in written] == [False, True, True, False]
     assert "broken.png" in written[1].failed
+    assert [one.permanent for one in (*scored, *written)] == [False, False, True, False] * 2
     with pytest.raises(UsageError, match="more than images=2"):
         case.engine.generate([Prompt((case.pictures[0],) * 3, ("",) * 4)], 1)
 
@@ -201,7 +203,6 @@ def test_its_process_ends_with_the_engine_and_comes_back(case: Case) -> None:
     first.kill()
     with pytest.raises(TriremeError, match="vLLM broke off: its process ended"):
         engine.generate(prompt, 1)
-    engine.close()
     assert engine.next_token(prompt, [["A", "B"]]) == before
     second = engine._runtime._child
     assert second.pid != first.pid
@@ -253,6 +254,45 @@ def test_without_vllm_the_error_names_the_install_lines(monkeypatch: pytest.Monk
     assert engine.name == "m, vllm"
     with pytest.raises(UsageError, match=r'pip install "trireme-bench\[vllm\]".*make vllm-cpu'):
         engine.generate([Prompt((), ("hello",))], 1)
+
+
+class _Breaking:
+    """A runtime that breaks off at its second question."""
+
+    started: ClassVar[list[_Breaking]] = []
+
+    def __init__(self, name: str, start: Any) -> None:
+        self.asked, self.closed = 0, False
+        self.started.append(self)
+
+    def serve(self, requests: Sequence[Request]) -> list[Output | TriremeError]:
+        assert not self.closed
+        self.asked += 1
+        if self.asked == 2:
+            raise TriremeError("vLLM broke off")
+        return [PromptError("vLLM refuses the prompt: too long"), Output("x", 1, 1, {}, None)]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_after_it_broke_off_the_next_question_starts_a_new_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without vLLM; what it refuses is refused for good."""
+    monkeypatch.setattr("trireme.methods.rankers.vllm.Runtime", _Breaking)
+    monkeypatch.setattr("trireme.methods.rankers.vllm.require", lambda: None)
+    monkeypatch.setattr(_Breaking, "started", [])
+    engine = VllmEngine(VllmRankerConfig(model=str(tiny_llava(tmp_path / "m"))))
+    prompts = [Prompt((), ("hello",))] * 2
+    found = engine.generate(prompts, 1)
+    assert [(one.text, one.failed, one.permanent) for one in found] == [
+        ("", "vLLM refuses the prompt: too long", True),
+        ("x", "", False),
+    ]
+    with pytest.raises(TriremeError, match="broke off"):
+        engine.generate(prompts, 1)
+    assert _Breaking.started[0].closed
+    assert engine.generate(prompts, 1) == found
+    assert len(_Breaking.started) == 2
 
 
 def test_fingerprint_over_what_changes_answers(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from trireme.errors import DataError, UsageError
 from trireme.methods.base import Context
 from trireme.methods.knn import Knn, KnnConfig
-from trireme.methods.rankers.base import REPLY_STATUS, Prompt
+from trireme.methods.rankers.base import REPLY_STATUS, Prompt, PromptError
 from trireme.methods.rar import Rar, RarConfig
 from trireme.methods.rar.candidates import Retriever
 from trireme.types import Predictions, Sample
@@ -306,3 +306,26 @@ def test_nothing_is_chosen_without_all_replies(vectors: VectorWorld) -> None:
     down = False
     method.fit(context)
     assert [prompt.images[-1] for prompt in engine.prompts[total:]] == [lost]
+
+
+def test_a_validation_picture_that_can_never_be_answered_stops_nothing(vectors: VectorWorld) -> None:
+    """A server's content filter: that picture keeps the order of retrieval, under every weight, and is stored."""
+    context = vectors.context(spread=2.0)
+    assert context.validation is not None
+    lost = context.validation.samples[3].image
+
+    def value(prompt: Prompt, text: str) -> float:
+        if prompt.images[-1] == lost:
+            raise PromptError("host answers 400: content_filter")
+        return 0.0
+
+    engine = ScriptedEngine(value=value)
+    context.ranker = lambda name: engine
+    for _ in range(2):
+        Rar(RarConfig(mode="score", fusion=[0.0, 1.0])).fit(context)
+    assert len(engine.prompts) == len(context.validation.samples)
+    found = run(context, [context.validation.samples[3].unlabelled()], RarConfig(mode="score"), engine)
+    kept = run(context, [context.validation.samples[3].unlabelled()], RarConfig(mode="list"))
+    assert found.extras[REPLY_STATUS] == ["refused"]
+    assert found.extras["reply"] == ["host answers 400: content_filter"]
+    assert (found.ranked == kept.ranked).all()
