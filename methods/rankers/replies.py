@@ -27,7 +27,7 @@ from trireme.types import ImageRef
 
 FORMAT = 1
 BATCH = 64
-"""Questions per transaction: how many answers a killed process can lose."""
+"""Questions per transaction at least: how many answers a killed process can lose."""
 _SCHEMA = "CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
 
 
@@ -43,13 +43,14 @@ class Replies:
         self.path = path if path is not None else home() / "replies.sqlite"
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Answer]:
-        """The stored answers among those asked for."""
+        """The stored answers among those asked for; a row that cannot be read is none."""
         found: dict[bytes, Answer] = {}
         with self._table() as table:
             for key in keys:
                 row = table.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-                if row:
-                    found[key] = _read(row[0])
+                answer = _read(row[0]) if row else None
+                if answer is not None:
+                    found[key] = answer
         return found
 
     def add(self, answers: dict[bytes, Answer]) -> None:
@@ -79,12 +80,16 @@ class Replies:
 class CachedRanker:
     """Ranks through an engine, asking only what is not stored.
 
+    Args:
+        batch: questions per transaction; 0: as many as the engine's `batch`, 64 at least.
+
     Attributes:
         asked: questions that went to the model through this object.
     """
 
-    def __init__(self, engine: Engine, replies: Replies, batch: int = BATCH) -> None:
-        self.engine, self._replies, self._batch = engine, replies, batch
+    def __init__(self, engine: Engine, replies: Replies, batch: int = 0) -> None:
+        self.engine, self._replies = engine, replies
+        self._batch = batch or max(BATCH, int(getattr(engine, "batch", 0)))
         self.asked = 0
 
     def rank(self, questions: Sequence[Question], asking: Asking) -> list[Answer]:
@@ -150,7 +155,12 @@ def _write(answer: Answer) -> str:
     return json.dumps({**asdict(answer), "status": str(answer.status)}, ensure_ascii=False)
 
 
-def _read(text: str) -> Answer:
-    held = json.loads(text)
-    scores = None if held["scores"] is None else tuple(held["scores"])
-    return Answer(**{**held, "order": tuple(held["order"]), "scores": scores, "status": Status(held["status"])})
+def _read(text: str) -> Answer | None:
+    """The answer of a row; None for one that another program or a damaged disk wrote."""
+    try:
+        held = json.loads(text)
+        scores = None if held["scores"] is None else tuple(held["scores"])
+        answer = Answer(**{**held, "order": tuple(held["order"]), "scores": scores, "status": Status(held["status"])})
+        return answer if sorted(answer.order) == list(range(len(answer.order))) else None
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Never
 
 import pytest
 
 from trireme.errors import DataError, UsageError
-from trireme.methods.rankers.base import Example, Mode, Prompt, Question, Status
+from trireme.methods.rankers.base import Example, Generated, Mode, Prompt, PromptError, Question, Status
 from trireme.methods.rankers.rank import Asking, rank
 from trireme.methods.rankers.replies import CachedRanker, Replies, _picture_keys, question_keys
 from trireme.types import ImageRef, Region
@@ -95,6 +97,42 @@ def test_a_failed_score_is_a_timeout() -> None:
     assert (answer.order, answer.status, answer.scores) == ((0, 1, 2), Status.TIMEOUT, None)
 
 
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        ("the prompt has 9000 tokens, more than context=4096", Status.UNREADABLE),
+        ("host answers 413: too large", Status.UNREADABLE),
+        ("host answers 400: content_filter: The response was filtered", Status.REFUSED),
+        ("host answers 400: Your request was rejected as a result of our safety system.", Status.REFUSED),
+        ("host answers 400: it triggered Azure OpenAI's content management policy", Status.REFUSED),
+    ],
+)
+def test_a_question_that_can_never_be_answered_is_no_timeout(
+    mode: Mode, reason: str, status: Status, tmp_path: Path
+) -> None:
+    """Errors as services word them. It is stored: nothing is gained by asking again."""
+
+    def never(prompt: Prompt, *_: str) -> Never:
+        raise PromptError(reason)
+
+    engine, store = ScriptedEngine(never, never), Replies(tmp_path / "r.sqlite")
+    answer = CachedRanker(engine, store).rank([question()], Asking(mode))[0]
+    assert (answer.order, answer.status, answer.reply, answer.scores) == ((0, 1, 2), status, reason, None)
+    assert CachedRanker(engine, store).rank([question()], Asking(mode)) == [answer]
+    assert len(engine.prompts) == 1
+
+
+def test_a_blank_prompt_that_is_refused_counts_like_the_question(tmp_path: Path) -> None:
+    def value(prompt: Prompt, text: str) -> float:
+        if prompt.images == (None,):
+            raise PromptError("too long")
+        return -1.0
+
+    answer = rank(ScriptedEngine(value=value), [question()], Asking(Mode.SCORE, calibrate=True))[0]
+    assert (answer.order, answer.status, answer.reply) == ((0, 1, 2), Status.UNREADABLE, "too long")
+
+
 @pytest.mark.parametrize(
     "asked",
     [
@@ -142,6 +180,49 @@ def test_nothing_is_asked_twice(tmp_path: Path) -> None:
     again = CachedRanker(engine, Replies(tmp_path / "r.sqlite"))
     assert again.rank(questions[::-1], Asking()) == answers[::-1]
     assert (first.asked, again.asked, len(engine.prompts)) == (5, 0, 5)
+
+
+@pytest.mark.parametrize(("batch", "calls"), [(None, [64, 64, 22]), (8, [64, 64, 22]), (100, [100, 50]), (256, [150])])
+def test_an_engine_says_how_many_questions_it_takes(batch: int | None, calls: list[int], tmp_path: Path) -> None:
+    """150 questions; 64 at least make a transaction, also for an engine that does not say."""
+    seen: list[int] = []
+
+    class Counting(ScriptedEngine):
+        def generate(self, prompts: Sequence[Prompt], max_tokens: int) -> list[Generated]:
+            seen.append(len(prompts))
+            return super().generate(prompts, max_tokens)
+
+    engine = Counting(lambda p: "['wolf']")
+    if batch is not None:
+        engine.batch = batch  # type: ignore[attr-defined]
+    CachedRanker(engine, Replies(tmp_path / "r.sqlite")).rank([question(i) for i in range(150)], Asking())
+    assert seen == calls
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "{",
+        "[]",
+        "null",
+        '{"order": [0, 1, 2]}',
+        '{"order": [0, 0, 2], "reply": "", "status": "ok", "scores": null}',
+        '{"order": [2, 1, 0], "reply": "", "status": "unheard-of", "scores": null}',
+        '{"order": 3, "reply": "", "status": "ok", "scores": null}',
+    ],
+)
+def test_a_stored_row_that_cannot_be_read_is_asked_again(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    engine = ScriptedEngine(lambda p: "['wolf', 'red fox', 'fox']")
+    answers = CachedRanker(engine, Replies(path)).rank([question(0), question(1)], Asking())
+    with sqlite3.connect(path) as table:
+        key = question_keys(engine, [question(1)], Asking())[0]
+        assert table.execute("UPDATE replies SET reply = ? WHERE key = ?", (row, key)).rowcount == 1
+    again = CachedRanker(engine, Replies(path))
+    assert again.rank([question(0), question(1)], Asking()) == answers
+    assert again.asked == 1
+    assert CachedRanker(engine, Replies(path)).rank([question(1)], Asking()) == answers[1:]
+    assert len(engine.prompts) == 3
 
 
 def test_equal_questions_of_one_call_are_asked_once(tmp_path: Path) -> None:
