@@ -16,8 +16,8 @@ from trireme.errors import DataError, TriremeError
 from trireme.files import atomic_file, lock_file
 from trireme.methods.rankers.base import REPLY_STATUS, Status
 from trireme.progress import say
+from trireme.readable import MOST_FAILED
 from trireme.types import Predictions, Sample
-from trireme.workbench import MOST_FAILED
 
 CANDIDATES = "candidates"
 """The column of the classes that a re-ranker chose among."""

@@ -16,10 +16,11 @@ from trireme.methods.base import Context, Method
 from trireme.methods.rankers.base import REPLY_STATUS, Status
 from trireme.methods.recall import INDEX_RECALL
 from trireme.plan import Run, effective
+from trireme.readable import Readable
 from trireme.results.schema import SCHEMA
 from trireme.retrieval.encoders.customised import is_customised, read_customised
 from trireme.types import Role
-from trireme.workbench import Readable, Workbench
+from trireme.workbench import Workbench
 
 
 def assemble(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +20,14 @@ from trireme.methods.base import Method
 from trireme.partial import Partial, as_table, check_answered, merge, unanswered
 from trireme.plan import Failure, Run, make_plan
 from trireme.progress import progress, say
+from trireme.readable import Readable
 from trireme.record import assemble, lacking, without_reply
 from trireme.request import Request
 from trireme.results.records import RunRecord, read_run, settle, write_run
 from trireme.results.statistics import score_rows
 from trireme.scoring import hit_metrics, scored_table
 from trireme.types import Role
-from trireme.workbench import Readable, Workbench
+from trireme.workbench import Workbench
 
 
 @dataclass
@@ -48,7 +50,11 @@ def run_plan(request: Request, command: Sequence[str]) -> Outcome:
     Raises:
         TriremeError: nothing can be planned at all.
     """
-    bench = Workbench(request, customised_file)
+    with closing(Workbench(request, customised_file)) as bench:
+        return _run_plan(request, command, bench)
+
+
+def _run_plan(request: Request, command: Sequence[str], bench: Workbench) -> Outcome:
     runs, failures = make_plan(request, bench)
     _say_failures(failures)
     found = {run.hash: find_finished(request, run, bench) for run in runs}
@@ -88,14 +94,14 @@ def fit_plan(request: Request) -> Iterator[tuple[Run, Method]]:
     Raises:
         TriremeError: one of them cannot be planned or fitted.
     """
-    bench = Workbench(request, customised_file)
-    runs, failures = make_plan(request, bench)
-    if failures:
-        raise TriremeError(failures[0].reason)
-    for run in runs:
-        method: Method = run.method_class(run.method.config)
-        method.fit(make_context(run, bench, bench.benchmark(run.benchmark), Phases()))
-        yield run, method
+    with closing(Workbench(request, customised_file)) as bench:
+        runs, failures = make_plan(request, bench)
+        if failures:
+            raise TriremeError(failures[0].reason)
+        for run in runs:
+            method: Method = run.method_class(run.method.config)
+            method.fit(make_context(run, bench, bench.benchmark(run.benchmark), Phases()))
+            yield run, method
 
 
 def find_finished(request: Request, run: Run, bench: Workbench) -> RunRecord | None:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from trireme.errors import DataError
 from trireme.partial import CANDIDATES, RESERVED
+from trireme.readable import Readable
 from trireme.results.schema import HIT
 from trireme.types import Benchmark, Ints
-from trireme.workbench import Readable
 
 
 def scored_table(benchmark: Benchmark, readable: Readable, predictions: pa.Table | None) -> pa.Table:

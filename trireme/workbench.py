@@ -13,8 +13,10 @@ from typing import Any, TypeVar, cast
 from trireme import compose, config
 from trireme.errors import DataError, UsageError
 from trireme.files import fingerprint, home
-from trireme.methods.rankers.base import Engine
+from trireme.methods.rankers.base import Closable, Engine
+from trireme.methods.rankers.delegate import InTurn, Turns
 from trireme.progress import say
+from trireme.readable import Readable, encode_all
 from trireme.registry import open_benchmark, open_pairs
 from trireme.request import Request
 from trireme.retrieval.encoders.base import Encoder, resolve_device
@@ -28,9 +30,6 @@ from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Benchmark, ImageRef, PairSet, Role, Sample
 
 T = TypeVar("T")
-
-MOST_FAILED = 0.01
-_SHOWN = 10
 
 
 @dataclass
@@ -61,20 +60,6 @@ class EncoderPart:
     store: EmbeddingStore
 
 
-@dataclass(frozen=True, slots=True)
-class Readable:
-    """The samples of one role after every picture went through the encoder.
-
-    Attributes:
-        samples: readable ones, by id.
-        failures: {sample id: reason} of the others.
-    """
-
-    asked: Sequence[Sample]
-    samples: Sequence[Sample]
-    failures: Mapping[str, str]
-
-
 Customiser = Callable[["Workbench", str, str, Mapping[str, Any]], Path]
 
 
@@ -90,6 +75,11 @@ class Workbench:
         self.request, self._customise = request, customise
         self.device = str(resolve_device(request.device or "auto"))
         self._opened: dict[Hashable, Any] = {}
+        self._turns = Turns()
+
+    def close(self) -> None:
+        """Let the models of rankers go; one that is asked again loads again."""
+        self._turns.close()
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._opened:
@@ -179,13 +169,13 @@ class Workbench:
         self._once(("customised checked", name, benchmark), check)
 
     def ranker(self, name: str) -> Engine:
-        """The ranker of this name; nothing is loaded or assembled until it is asked."""
+        """The ranker of this name; nothing is loaded until it is asked, and then the one asked before lets go."""
 
         def build() -> Engine:
             overrides = {**self.request.overrides.get(("ranker", ""), {})}
             component, cls = compose.ranker(name, overrides, self.request.device)
             engine: Engine = cls(component.config)
-            return engine
+            return cast(Engine, InTurn(engine, self._turns)) if isinstance(engine, Closable) else engine
 
         return self._once(("ranker", name), build)
 
@@ -228,22 +218,7 @@ class Workbench:
         """
 
         def prepare() -> Readable:
-            asked = self.samples(benchmark, role)
-            if not asked:
-                raise DataError(f"benchmark '{benchmark}' has no {role} samples")
-            failed = self.encoder(encoder).store.prepare([sample.image for sample in asked])
-            failures = {asked[position].id: reason for position, reason in sorted(failed.items())}
-            for sample, reason in list(failures.items())[:_SHOWN]:
-                say(f"warning: {benchmark}: sample {sample}: {reason}")
-            if len(failures) > _SHOWN:
-                say(f"warning: {benchmark}: {len(failures) - _SHOWN} more pictures cannot be read")
-            if len(failures) > MOST_FAILED * len(asked):
-                first, reason = next(iter(failures.items()))
-                raise DataError(
-                    f"{len(failures)} of {len(asked)} {role} pictures of '{benchmark}' cannot be read, more than 1 %; "
-                    f"repair or remove them and run again (first: {first}: {reason})"
-                )
-            return Readable(asked, [sample for sample in asked if sample.id not in failures], failures)
+            return encode_all(benchmark, role, self.samples(benchmark, role), self.encoder(encoder).store)
 
         return self._once(("readable", benchmark, role, encoder), prepare)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from trireme.errors import unknown_name
-from trireme.methods.rankers.base import Engine, Generated, Prompt, Scored
+from trireme.errors import UsageError, unknown_name
+from trireme.methods.rankers.base import Engine
 from trireme.methods.rankers.checkpoint import CheckpointConfig
+from trireme.methods.rankers.delegate import Delegate
 
 ENGINES = ("auto", "vllm", "transformers")
 
@@ -22,13 +23,18 @@ class LocalRankerConfig(CheckpointConfig):
     Attributes:
         engine: "vllm", "transformers", or "auto": vLLM where it is installed.
         device: of transformers; vLLM finds its own.
+        batch: prompts computed together; 0: as many as the engine likes (64 of vLLM, 16 of transformers).
+        vllm: further options of vLLM by their names (`VllmRankerConfig`): memory, cache_gib, images, implementation,
+            tensor_parallel, compile, seed. Nothing is done with them where transformers answers.
     """
 
     engine: str = "auto"
     device: str = "auto"
+    batch: int = 0
+    vllm: dict[str, Any] = field(default_factory=dict)
 
 
-class LocalEngine:
+class LocalEngine(Delegate):
     """The `Engine` that this machine has; everything is the other engine's."""
 
     Config: ClassVar[type[LocalRankerConfig]] = LocalRankerConfig
@@ -36,6 +42,10 @@ class LocalEngine:
     def __init__(self, config: LocalRankerConfig) -> None:
         if config.engine not in ENGINES:
             raise unknown_name("ranker engine", config.engine, ENGINES)
+        if config.batch < 0:
+            raise UsageError(f"batch={config.batch}: 1 or more, or 0 for the engine's own")
+        if config.vllm:
+            _check_vllm(config.vllm)
         self.config = config
 
     @cached_property
@@ -45,42 +55,28 @@ class LocalEngine:
         if chosen == "vllm" or (chosen == "auto" and find_spec("vllm") is not None):
             from trireme.methods.rankers.vllm import VllmEngine
 
-            return VllmEngine(VllmEngine.Config(**self._shared()))
+            return VllmEngine(VllmEngine.Config(**self._shared(), **self.config.vllm))
         from trireme.methods.rankers.hf import TransformersEngine
 
         return TransformersEngine(TransformersEngine.Config(**self._shared(), device=self.config.device))
 
     def _shared(self) -> dict[str, Any]:
-        return {option.name: getattr(self.config, option.name) for option in fields(CheckpointConfig)}
+        given = {option.name: getattr(self.config, option.name) for option in fields(CheckpointConfig)}
+        return {**given, "batch": self.config.batch} if self.config.batch else given
 
-    @property
-    def version(self) -> int:
-        return self.engine.version
 
-    @property
-    def name(self) -> str:
-        return self.engine.name
+def _check_vllm(options: Mapping[str, Any]) -> None:
+    """Refuse what vLLM's configuration has not, or has outside of `vllm` already. UsageError."""
+    from trireme.methods.rankers.vllm import VllmEngine, VllmRankerConfig
 
-    @property
-    def fingerprint(self) -> str:
-        return self.engine.fingerprint
-
-    @property
-    def told(self) -> str:
-        return self.engine.told
-
-    @property
-    def pictures(self) -> Sequence[Mapping[str, Any]]:
-        return self.engine.pictures
-
-    def generate(self, prompts: Sequence[Prompt], max_tokens: int) -> list[Generated]:
-        return self.engine.generate(prompts, max_tokens)
-
-    def choose(self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> list[Generated]:
-        return self.engine.choose(prompts, choices)
-
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[Scored]:
-        return self.engine.score(prompts, continuations)
-
-    def next_token(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[Scored]:
-        return self.engine.next_token(prompts, options)
+    shared = {option.name for option in fields(LocalRankerConfig)}
+    known = {option.name: option.default for option in fields(VllmRankerConfig) if option.name not in shared}
+    for name, value in options.items():
+        if name in shared:
+            raise UsageError(f"vllm.{name} is no option of vLLM alone; set ranker.{name}")
+        if name not in known:
+            raise unknown_name("option of ranker.vllm", name, known)
+        kind = type(known[name])
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise UsageError(f"vllm.{name}={value} is no {kind.__name__}")
+    VllmEngine(VllmRankerConfig(**options))

@@ -16,10 +16,10 @@ from trireme.benchmarks.base import RowBenchmark
 from trireme.errors import DataError, TriremeError
 from trireme.methods.rankers.base import REPLY_STATUS
 from trireme.partial import Partial, as_table, check_answered, merge, unanswered
+from trireme.readable import Readable
 from trireme.results.statistics import score_rows
 from trireme.scoring import scored_table
 from trireme.types import ImageRef, Predictions, Role, Sample
-from trireme.workbench import Readable
 
 CLASSES = ("ant", "bee", "cat")
 
