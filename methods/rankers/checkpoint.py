@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from trireme.errors import DataError, UsageError
 from trireme.files import fingerprint
@@ -83,6 +83,43 @@ class Checkpoint:
         """Hash of everything of this checkpoint that can change an answer of `engine`."""
         config = self.config
         return fingerprint([engine, self.identity, config.dtype, config.image_size, config.context])
+
+
+class OnCheckpoint:
+    """What every engine says of the checkpoint that it runs.
+
+    Attributes:
+        config: a `CheckpointConfig` with a `batch`.
+        engine: its name in tables.
+    """
+
+    config: Any
+    engine: ClassVar[str]
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """Where the model and its adapter lie. Raises UsageError and DataError."""
+        return open_checkpoint(self.config)
+
+    @property
+    def name(self) -> str:
+        """The model, its adapter and the engine."""
+        return f"{self.checkpoint.name}, {self.engine}"
+
+    @property
+    def batch(self) -> int:
+        """How many questions are computed together."""
+        return int(self.config.batch)
+
+    @property
+    def told(self) -> str:
+        """What the model was told in its training for ranking."""
+        return self.checkpoint.told
+
+    @property
+    def pictures(self) -> Sequence[Mapping[str, Any]]:
+        """The pictures it was trained to rank on."""
+        return self.checkpoint.pictures
 
 
 def open_checkpoint(config: CheckpointConfig) -> Checkpoint:

@@ -7,7 +7,7 @@ rounding at most. Candidates share the prompt's key-value cache.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
@@ -18,7 +18,7 @@ from torch import Tensor
 from trireme.errors import DataError, TriremeError, UsageError
 from trireme.methods.rankers import chat
 from trireme.methods.rankers.base import Generated, Prompt, PromptError, Scored
-from trireme.methods.rankers.checkpoint import Checkpoint, CheckpointConfig, open_checkpoint
+from trireme.methods.rankers.checkpoint import CheckpointConfig, OnCheckpoint
 from trireme.methods.rankers.constrain import Constraint, Pieces
 from trireme.retrieval.encoders.base import resolve_device, resolve_dtype
 
@@ -47,10 +47,11 @@ class _Inputs(NamedTuple):
         return int(self.tensors["input_ids"].shape[1])
 
 
-class TransformersEngine:
+class TransformersEngine(OnCheckpoint):
     """`Engine` on `AutoModelForImageTextToText`; greedy decoding."""
 
     Config: ClassVar[type[TransformersRankerConfig]] = TransformersRankerConfig
+    engine: ClassVar[str] = "transformers"
     version: ClassVar[int] = 1
 
     def __init__(self, config: TransformersRankerConfig) -> None:
@@ -58,31 +59,6 @@ class TransformersEngine:
             raise UsageError(f"batch={config.batch}: at least one prompt goes through the model at a time")
         self.config = config
         self.device, self.dtype = resolve_device(config.device), resolve_dtype(config.dtype)
-
-    @cached_property
-    def checkpoint(self) -> Checkpoint:
-        """Where the model and its adapter lie. Raises UsageError and DataError."""
-        return open_checkpoint(self.config)
-
-    @property
-    def name(self) -> str:
-        """The model, its adapter and "transformers"."""
-        return f"{self.checkpoint.name}, transformers"
-
-    @property
-    def batch(self) -> int:
-        """How many questions go through the model together."""
-        return self.config.batch
-
-    @property
-    def told(self) -> str:
-        """What the model was told in its training for ranking."""
-        return self.checkpoint.told
-
-    @property
-    def pictures(self) -> Sequence[Mapping[str, Any]]:
-        """The pictures it was trained to rank on."""
-        return self.checkpoint.pictures
 
     @cached_property
     def fingerprint(self) -> str:

@@ -13,7 +13,7 @@ prompt's, and the values are log-softmax over the whole vocabulary in float32, b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 from trireme.errors import DataError, TriremeError, UsageError
 from trireme.methods.rankers import chat
 from trireme.methods.rankers.base import Generated, Prompt, Scored
-from trireme.methods.rankers.checkpoint import Checkpoint, CheckpointConfig, open_checkpoint
+from trireme.methods.rankers.checkpoint import CheckpointConfig, OnCheckpoint
 from trireme.methods.rankers.vllm_child import IDS_AT_ONCE, Output, Request, Start
 from trireme.methods.rankers.vllm_runtime import Runtime, lora_room, require
 
@@ -57,7 +57,7 @@ class VllmRankerConfig(CheckpointConfig):
     compile: str = "auto"
 
 
-class VllmEngine:
+class VllmEngine(OnCheckpoint):
     """`Engine` on `vllm.LLM`.
 
     Raises (when first asked):
@@ -66,6 +66,7 @@ class VllmEngine:
     """
 
     Config: ClassVar[type[VllmRankerConfig]] = VllmRankerConfig
+    engine: ClassVar[str] = "vllm"
     version: ClassVar[int] = 1
 
     def __init__(self, config: VllmRankerConfig) -> None:
@@ -76,31 +77,6 @@ class VllmEngine:
         if config.compile not in ("auto", "on", "off"):
             raise UsageError(f"compile={config.compile} is none of auto, on, off")
         self.config = config
-
-    @cached_property
-    def checkpoint(self) -> Checkpoint:
-        """Where the model and its adapter lie. Raises UsageError and DataError."""
-        return open_checkpoint(self.config)
-
-    @property
-    def name(self) -> str:
-        """The model, its adapter and "vllm"."""
-        return f"{self.checkpoint.name}, vllm"
-
-    @property
-    def batch(self) -> int:
-        """How many questions are computed together."""
-        return self.config.batch
-
-    @property
-    def told(self) -> str:
-        """What the model was told in its training for ranking."""
-        return self.checkpoint.told
-
-    @property
-    def pictures(self) -> Sequence[Mapping[str, Any]]:
-        """The pictures it was trained to rank on."""
-        return self.checkpoint.pictures
 
     @cached_property
     def fingerprint(self) -> str:
