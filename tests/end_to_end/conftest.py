@@ -58,6 +58,7 @@ class Place:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            preexec_fn=_hears_interrupts,
         )
 
     def process(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -101,6 +102,11 @@ class Place:
         """{method: run.json} of a results folder that has one run a method."""
         found = [json.loads(path.read_text()) for path in (self.folder / out / "runs").glob("*/run.json")]
         return {record["method"]["name"]: record for record in found}
+
+
+def _hears_interrupts() -> None:
+    """A shell starts background jobs deaf to Ctrl-C, and whoever they start inherits it: also tests of Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _checked(done: subprocess.CompletedProcess[str], code: int) -> subprocess.CompletedProcess[str]:
