@@ -31,7 +31,7 @@ _LITE: Mapping[str, Any] = {
 }
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "lite": {**_LITE, "pairs": ["world/train-common"]},
-    "lite-support": {**_LITE, "pairs": ["world/train-common", "world/memory"]},
+    "lite-support": {**_LITE, "pairs": ["world/train-common", "world/memory"], "steps": 400},
 }
 """The two rankers that ship, by what they learned from: common classes only, or the memory pictures of all classes."""
 _BENCH_KEYS = ("encoder", "memory", "device", "dtype", "workers")
