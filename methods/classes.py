@@ -5,6 +5,7 @@ Shapes: n samples, c classes, p templates, d embedding dimension, m ranked class
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -55,10 +56,17 @@ def ensemble(prompts: Floats) -> Floats:
 def similarity(queries: Floats, targets: Floats) -> Floats:
     """Inner products (n, c).
 
-    They are summed in float64, so that the float32 result does not depend on how many rows are computed at once.
+    They are summed in float64. The order of that sum depends on how many rows are computed at once; where its error could
+    show in the float32 result, which is rare, the exact sum is taken: products of two float32 are exact in float64.
     """
-    products: Floats = (queries.astype(np.float64) @ targets.astype(np.float64).T).astype(np.float32)
-    return products
+    rows, columns = queries.astype(np.float64), targets.astype(np.float64)
+    products = rows @ columns.T
+    error = rows.shape[1] * 2.0**-52 * np.outer(np.linalg.norm(rows, axis=1), np.linalg.norm(columns, axis=1))
+    found: Floats = products.astype(np.float32)
+    unsure = (products - error).astype(np.float32) != (products + error).astype(np.float32)
+    for row, column in zip(*np.nonzero(unsure), strict=True):
+        found[row, column] = math.fsum(rows[row] * columns[column])
+    return found
 
 
 def rank(scores: NDArray[np.floating], keep: int = RANKED) -> tuple[Ints, Floats]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -38,6 +38,7 @@ def test_rank_is_a_stable_sort_by_score(values: np.ndarray) -> None:
 
 
 @given(st.integers(0, 1000), st.integers(1, 40))
+@example(seed=43, n=28)  # float64 sums of two orders lie on both sides of the middle between two float32
 def test_a_row_scores_the_same_alone_and_among_others(seed: int, n: int) -> None:
     generator = np.random.default_rng(seed)
     queries = generator.standard_normal((n, 64)).astype(np.float32)
