@@ -56,8 +56,8 @@ def ensemble(prompts: Floats) -> Floats:
 def similarity(queries: Floats, targets: Floats) -> Floats:
     """Inner products (n, c).
 
-    They are summed in float64. The order of that sum depends on how many rows are computed at once; where its error could
-    show in the float32 result, which is rare, the exact sum is taken: products of two float32 are exact in float64.
+    They are summed in float64. The order of that sum depends on how many rows are computed at once; where its error
+    could show in the float32 result, which is rare, the exact sum is taken (products of two float32 are exact in it).
     """
     rows, columns = queries.astype(np.float64), targets.astype(np.float64)
     products = rows @ columns.T
