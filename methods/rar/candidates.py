@@ -6,6 +6,7 @@ Shapes: n pictures, k candidates, c classes, N memory pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from trireme.methods.classes import RANKED, ensemble, normalise, prompt_embeddin
 from trireme.methods.knn.votes import class_scores
 from trireme.methods.rar.config import RarConfig
 from trireme.methods.support import support
-from trireme.retrieval.index import IndexConfig, open_index
+from trireme.retrieval.index import Index, IndexConfig, open_index
 from trireme.types import Floats, Ints
 
 _RECIPROCAL = 60
@@ -100,16 +101,21 @@ class Retriever:
         rows = np.where(classes >= 0, np.take_along_axis(hits.rows, first, axis=1), -1)
         return Candidates(classes, scores.astype(np.float32), rows, order, recall)
 
-    def _by_name(self, queries: Floats, config: RarConfig) -> Candidates:
-        context = self._context
+    @cached_property
+    def _class_index(self) -> Index:
+        """Over the class names' prompts, made once for all batches."""
+        context, kind = self._context, self._config.class_index
         vectors = ensemble(prompt_embeddings(context.store, self._names, context.templates))
-        index = IndexConfig(kind=config.class_index, m=_LINKS)
+        index = IndexConfig(kind=kind, m=_LINKS)
         key = fingerprint([context.encoder.fingerprint, list(self._names), list(context.templates), index.facts()])
         folder = context.artifacts / "rar"
-        if config.class_index != "flat":
+        if kind != "flat":
             folder.mkdir(parents=True, exist_ok=True)
-        depth = min(max(RANKED, config.k), len(vectors))
-        searched = open_index(index, vectors, folder / f"classes-{key}.faiss")
+        return open_index(index, vectors, folder / f"classes-{key}.faiss")
+
+    def _by_name(self, queries: Floats, config: RarConfig) -> Candidates:
+        searched = self._class_index
+        depth = min(max(RANKED, config.k), len(self._names))
         hits = searched.search(np.ascontiguousarray(normalise(queries)), depth)
         k = min(config.k, depth)
         nothing = np.full((len(queries), k), -1, dtype=np.int64)

@@ -6,7 +6,6 @@ an MLP projector, a Llama. The projector is random here; `shipped.py` and `trire
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -151,9 +150,3 @@ def _processor(tokeniser: Any) -> Any:
         image_token=IMAGE_TOKEN,
         chat_template=_TEMPLATE,
     )
-
-
-def describe(folder: Path) -> dict[str, Any]:
-    """The configuration of an assembled checkpoint."""
-    content: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return content
