@@ -216,6 +216,51 @@ class Benchmark(Protocol):
         ...
 
 
+class Evaluator(Protocol):
+    """Metrics that are no mean over samples (an AP, an AUC, a harmonic mean) of one set of predictions.
+
+    Its samples fall into units that are independent of each other, such as the pictures of a detection set. What the
+    metrics would be if the units had been drawn with other counts gives their interval (bootstrap).
+    """
+
+    @property
+    def units(self) -> int:
+        """How many units there are, u."""
+        ...
+
+    @property
+    def sizes(self) -> Mapping[tuple[str, str], int]:
+        """{(subset, metric): how many things it counts}; every metric that `values` gives is there."""
+        ...
+
+    def values(self, counts: Ints) -> Mapping[tuple[str, str], float]:
+        """{(subset, metric): value in [0, 1], NaN where it is not defined}, as if unit i occurred counts[i] times.
+
+        Args:
+            counts: (u,) from 0; all ones for what was predicted.
+        """
+        ...
+
+
+@runtime_checkable
+class SetBenchmark(Protocol):
+    """A benchmark some of whose metrics are those of an `Evaluator`."""
+
+    @property
+    def set_metrics(self) -> tuple[str, ...]:
+        """Which of `metrics` the evaluator gives; `score` gives the others."""
+        ...
+
+    def evaluator(self, predictions: Any, role: Role = Role.TEST) -> Evaluator:
+        """The metrics of predictions.
+
+        Args:
+            predictions: a `pyarrow.Table` with the columns sample_id, label, group, status ("ok" or "failed"), ranked
+                (list of class indices, best first) and scores (list, in the same order); one row a sample of `role`.
+        """
+        ...
+
+
 @dataclass(slots=True)
 class Predictions:
     """What a method says about n samples, in the order it was asked.

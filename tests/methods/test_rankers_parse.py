@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trireme.methods.rankers.base import Status
@@ -253,8 +253,8 @@ def test_marked_lines_of_all_names_are_read_exactly(names: list[str], data: st.D
     assert read_list(reply, names) == (tuple(order), OK)
 
 
-plain_names = st.lists(st.text("abcdé' ,", min_size=1, max_size=6), min_size=2, max_size=6, unique_by=fold).filter(
-    lambda names: all(name.strip(" ,'") == name for name in names)
+plain_names = st.lists(
+    st.from_regex(r"[abcdé]([abcdé' ,]{0,4}[abcdé])?", fullmatch=True), min_size=2, max_size=6, unique_by=fold
 )
 
 
@@ -264,8 +264,8 @@ def test_foreign_names_and_left_out_names_move_no_other(names: list[str], data: 
     expected = (*kept, *(i for i in range(len(names)) if i not in kept))
     listed = [names[i] for i in kept]
     for foreign in data.draw(st.lists(st.text("abcdé' ,x", min_size=1, max_size=9), max_size=3)):
-        assume(fold(foreign).strip(" ,'") not in [*map(fold, names), ""])
-        listed.insert(data.draw(st.integers(0, len(listed))), foreign)
+        if fold(foreign).strip(" ,'") not in [*map(fold, names), ""]:
+            listed.insert(data.draw(st.integers(0, len(listed))), foreign)
     lines = "\n".join(f"{i + 1}. {name}" for i, name in enumerate(listed))
     for reply in (repr(listed), lines, f"Sure: {listed!r}"):
         assert read_list(reply, names) == (expected, REPAIRED)
