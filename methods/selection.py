@@ -37,14 +37,22 @@ class Scored:
 
 
 def subset_scores(validation: Validation, ranked: Ints) -> dict[str, float]:
-    """Percent of the main metric for each subset of the benchmark; subsets without a sample are left out.
+    """Percent of the first metric that is a mean over samples, for each subset of the benchmark; subsets without a
+    sample are left out, and so are samples without a label (proposed boxes).
 
     Args:
         ranked: (n, m) class indices for the n validation samples, best first.
+
+    Raises:
+        UsageError: no validation sample has a label.
     """
     benchmark = validation.benchmark
     labels = np.array([sample.label for sample in validation.samples], dtype=np.int64)
-    values = np.asarray(benchmark.score(ranked, labels)[benchmark.metrics[0]], dtype=np.float64)
+    known = labels >= 0
+    if not known.any():
+        raise UsageError(f"no validation picture of {benchmark.name} has a label; nothing can be chosen on it")
+    labels = labels[known]
+    values = np.asarray(next(iter(benchmark.score(ranked[known], labels).values())), dtype=np.float64)
     groups = np.array(benchmark.class_groups, dtype=object)[labels]
     scores = {}
     for subset, held in benchmark.subsets.items():

@@ -17,7 +17,8 @@ import pandas as pd
 from trireme.errors import DataError, UsageError, unknown_name
 from trireme.files import fingerprint
 from trireme.progress import say
-from trireme.results.records import DERIVED_METRICS, RunRecord, find_runs, read_predictions
+from trireme.results.records import DERIVED_METRICS, RunRecord, find_runs, read_predictions, set_metrics
+from trireme.results.resampling import joint_set_scores
 from trireme.results.schema import HIT, REPLY_STATUSES
 from trireme.results.statistics import joint_score_rows
 
@@ -291,7 +292,9 @@ def _joined(group: Sequence[RunRecord], strict: bool) -> list[dict[str, Any]]:
         return _rows(group[0], group[0].scores)
     group = sorted(group, key=lambda record: record.seed)
     common = set.intersection(*(set(record.data["metrics"]) for record in group))
-    metrics = [metric for metric in group[0].data["metrics"] if metric in common]  # seeds may choose another k of hit@k
+    names = [metric for metric in group[0].data["metrics"] if metric in common]  # seeds may choose another k of hit@k
+    sets = set_metrics(group[0].data)
+    metrics = [metric for metric in names if metric not in sets]
     columns = ["label", "group", "status", *dict.fromkeys(DERIVED_METRICS.get(metric, metric) for metric in metrics)]
     readable, tables = [], []
     for record in group:
@@ -304,7 +307,8 @@ def _joined(group: Sequence[RunRecord], strict: bool) -> list[dict[str, Any]]:
             say(f"warning: left out of the mean over seeds: {error}")
     if len(readable) < 2:
         return _rows(readable[0], readable[0].scores) if readable else []
-    scores = joint_score_rows(tables, readable[0].data["benchmark"]["subsets"], metrics)
+    scores = joint_score_rows(tables, readable[0].data["benchmark"]["subsets"], metrics) if metrics else []
+    scores += joint_set_scores([record.data for record in readable]) if sets else []
     per_seed = [_rows(record, scores) for record in readable]
     shared = {
         "seeds": ",".join(str(record.seed) for record in readable),

@@ -67,6 +67,18 @@ class RunRecord:
         return rows
 
 
+def set_metrics(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metrics of a record that are no mean over samples; see `trireme.results.resampling`."""
+    found = {one["metric"] for one in (record.get("replicates") or {}).get("of", ())}
+    return tuple(metric for metric in record["metrics"] if metric in found)
+
+
+def column_metrics(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metrics of a record that are a column of its predictions."""
+    others = {*DERIVED_METRICS, *set_metrics(record)}
+    return tuple(metric for metric in record["metrics"] if metric not in others)
+
+
 def run_folder(root: Path, name: str) -> Path:
     """Where the run of this name lives below a results root.
 
@@ -273,7 +285,7 @@ def _standard_table(table: Any, record: Mapping[str, Any]) -> Any:
     text = pa.dictionary(pa.int32(), pa.string())
     types = {"sample_id": pa.string(), "label": pa.int32(), "group": text, "status": text}
     types |= {"ranked": pa.list_(pa.int32()), "scores": pa.list_(pa.float32())}
-    types |= {metric: pa.float32() for metric in record["metrics"] if metric not in DERIVED_METRICS}
+    types |= {metric: pa.float32() for metric in column_metrics(record)}
     where = f"cannot store run '{record['name']}': predictions"
     for column, kind in types.items():
         if column not in table.column_names:
@@ -305,11 +317,10 @@ def _check_rows(table: Any, record: Mapping[str, Any], where: str) -> None:
         raise DataError(f"{where}: the failed rows are not the ones of 'samples.failures'")
     known = pc.and_(pc.equal(table["status"].cast("string"), "ok"), pc.greater_equal(table["label"], 0))
     done = table.filter(known)  # a withheld label has no value to check
-    for metric in record["metrics"]:
-        if metric not in DERIVED_METRICS:
-            values = done[metric].to_numpy()
-            if done[metric].null_count or not bool(((values >= 0) & (values <= 1)).all()):
-                raise DataError(f"{where}: column '{metric}' has a value outside [0, 1] in a row that did not fail")
+    for metric in column_metrics(record):
+        values = done[metric].to_numpy()
+        if done[metric].null_count or not bool(((values >= 0) & (values <= 1)).all()):
+            raise DataError(f"{where}: column '{metric}' has a value outside [0, 1] in a row that did not fail")
 
 
 def _write_table(table: Any, path: Path) -> None:

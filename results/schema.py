@@ -21,15 +21,17 @@
     machine            {...}
     predictions        {file, rows, bytes, sha256}: added by `write_run`
 
-A record may hold more keys; they are kept. `memory.index_recall` is the share of exact neighbours that an approximate
-index found, the mean over samples of the column of this name; null for an exact index. `memory.near_equal` counts, for
-a memory given as it is, the test and validation pictures that have a picture of almost the same embedding in it:
-{cosine, compared, found}. `replies`, null or absent where no ranker was asked, is {statuses {status: samples},
-prompt_tokens, completion_tokens} of the whole run; statuses are words of `REPLY_STATUSES`, and one that does not occur
-may be left out. A sample of status "timeout" got no reply: it is done, it is scored in retrieval order, and the next
-`trireme run` asks again. Four keys are read where they are there, since runs that differ in one are never joined over
-seeds: `method.version`; `method.facts.ranker`, the {name, fingerprint, ...} of the ranker; `training`, a list of {name,
-fingerprint, ...} of the pair sets that a method learned from; `validation.fingerprint`.
+A record may hold more keys; they are kept. `replicates`, where some metrics are no mean over samples, is {units, draws,
+of [{subset, metric, values}]}: what each of them is when the benchmark's units are drawn anew, in percent, null where
+it is not defined (`trireme.results.resampling`); such a metric has no column. `memory.index_recall` is the share of
+exact neighbours that an approximate index found, the mean over samples of the column of this name; null for an exact
+index. `memory.near_equal` counts, for a memory given as it is, the test and validation pictures that have a picture of
+almost the same embedding in it: {cosine, compared, found}. `replies`, null or absent where no ranker was asked, is
+{statuses {status: samples}, prompt_tokens, completion_tokens} of the whole run; statuses are words of `REPLY_STATUSES`,
+and one that does not occur may be left out. A sample of status "timeout" got no reply: it is done, it is scored in
+retrieval order, and the next `trireme run` asks again. Four keys are read where they are there, since runs that differ
+in one are never joined over seeds: `method.version`; `method.facts.ranker`, the {name, fingerprint, ...} of the ranker;
+`training`, a list of {name, fingerprint, ...} of the pair sets that a method learned from; `validation.fingerprint`.
 
 predictions.parquet has one row per sample asked:
 
@@ -39,7 +41,7 @@ predictions.parquet has one row per sample asked:
     status     dictionary<string>, "ok" or "failed"
     ranked     list<int32>, class indices best first
     scores     list<float32>, in the same order
-    <metric>   float32, one column a metric: the value of this sample in [0, 1], null where it failed
+    <metric>   float32, one column a metric that is a mean: the sample's value in [0, 1], null where it failed
     candidates list<int32>, of a re-ranker: the classes it chose among; hit@k is whether the right one is there
     reply_status string, of a re-ranker: what became of the question about this sample, a word of `REPLY_STATUSES`
     ...        the method's extras by their own names
@@ -119,6 +121,7 @@ SPEC: dict[str, Any] = {
     "command": _ANY,
     "machine": Mapping,
 }
+REPLICATES_SPEC = Null({"units": int, "draws": int, "of": [{"subset": str, "metric": str, "values": Sequence}]})
 REPLIES_SPEC = Null({"statuses": Mapping, "prompt_tokens": int, "completion_tokens": int})
 PREDICTIONS_SPEC = {"file": str, "rows": int, "bytes": int, "sha256": str}
 
@@ -168,6 +171,7 @@ def check_record(record: Mapping[str, Any]) -> None:
         raise DataError("'samples.asked' is not 'samples.done' + 'samples.failed'")
     if samples["failed"] != len(samples["failures"]):
         raise DataError(f"'samples.failed' is {samples['failed']} but {len(samples['failures'])} failures are listed")
+    check(record.get("replicates"), REPLICATES_SPEC, "replicates")
     _check_replies(record)
     if not record["metrics"]:
         raise DataError("'metrics' is empty")

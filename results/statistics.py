@@ -112,7 +112,7 @@ def intervals(seeds: Sequence[PerClass], macro: bool = False) -> list[Interval]:
     found = []
     for point, low, high in zip(points.tolist(), lows.tolist(), highs.tolist(), strict=True):
         if c > 1 and point in (0.0, 1.0):
-            low, high = _all_alike(point, c)
+            low, high = all_alike(point, c)
         # the percentiles of a very skewed sample can miss its own mean; an interval never does
         found.append(Interval(100 * point, 100 * min(low, point), 100 * max(high, point)))
     return found
@@ -169,7 +169,7 @@ def _draw(c: int, draws: int, seed: tuple[int, ...]) -> Doubles:
     return np.bincount(picked.ravel(), minlength=draws * c).reshape(draws, c).astype(np.float64)
 
 
-def _all_alike(point: float, trials: int) -> tuple[float, float]:
+def all_alike(point: float, trials: int) -> tuple[float, float]:
     """Clopper-Pearson limits for 0 or all of `trials` successes: (alpha / 2) ** (1 / trials) and its complement."""
     limit = ((1 - LEVEL) / 2) ** (1 / trials)
     return (limit, 1.0) if point == 1.0 else (0.0, 1 - limit)

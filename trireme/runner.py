@@ -24,8 +24,7 @@ from trireme.readable import Readable
 from trireme.record import assemble, lacking, without_reply
 from trireme.request import Request
 from trireme.results.records import RunRecord, read_run, settle, write_run
-from trireme.results.statistics import score_rows
-from trireme.scoring import hit_metrics, scored_table
+from trireme.scoring import all_scores, scored_table
 from trireme.types import Role
 from trireme.workbench import Workbench
 
@@ -210,10 +209,9 @@ def _compute(run: Run, bench: Workbench, command: Sequence[str], partial: Partia
     table, predicted = _predict(run, method, readable, partial, bench.request.batch_size, phases)
     with phases("score"):
         predictions = scored_table(benchmark, readable, table)
-        metrics = (*benchmark.metrics, *hit_metrics(predictions))
-        scores = score_rows(predictions, benchmark.subsets, metrics)
+        scored = all_scores(benchmark, run.role, predictions)
     record = assemble(run, bench, context, method, readable, predictions, phases.seconds, predicted)
-    return record | {"metrics": list(metrics), "scores": scores, "command": shlex.join(command)}, predictions
+    return record | scored | {"command": shlex.join(command)}, predictions
 
 
 def _predict(

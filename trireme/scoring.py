@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -9,8 +11,10 @@ from numpy.typing import NDArray
 from trireme.errors import DataError
 from trireme.partial import CANDIDATES, RESERVED
 from trireme.readable import Readable
+from trireme.results.resampling import set_scores
 from trireme.results.schema import HIT
-from trireme.types import Benchmark, Ints
+from trireme.results.statistics import score_rows
+from trireme.types import Benchmark, Ints, Role, SetBenchmark
 
 
 def scored_table(benchmark: Benchmark, readable: Readable, predictions: pa.Table | None) -> pa.Table:
@@ -63,7 +67,24 @@ def _hit(candidates: pa.Array, labels: Ints, counted: NDArray[np.bool_]) -> dict
     return {f"{HIT}{rows.shape[1]}": pa.array(found, pa.float32(), mask=~counted)}
 
 
-def hit_metrics(table: pa.Table) -> tuple[str, ...]:
+def all_scores(benchmark: Benchmark, role: Role, table: pa.Table) -> dict[str, Any]:
+    """`metrics`, `scores` and, where some of them are no mean over samples, `replicates` of a run record.
+
+    Args:
+        table: see `scored_table`.
+    """
+    metrics = (*benchmark.metrics, *_hit_metrics(table))
+    if not isinstance(benchmark, SetBenchmark) or not benchmark.set_metrics:
+        return {"metrics": list(metrics), "scores": score_rows(table, benchmark.subsets, metrics)}
+    means = [metric for metric in metrics if metric not in benchmark.set_metrics]
+    rows = score_rows(table, benchmark.subsets, means) if means else []
+    found, replicates = set_scores(benchmark.evaluator(table, role))
+    place = {subset: i for i, subset in enumerate(benchmark.subsets)}
+    rows = sorted([*found, *rows], key=lambda row: (place[row["subset"]], metrics.index(row["metric"])))
+    return {"metrics": list(metrics), "scores": rows, "replicates": replicates}
+
+
+def _hit_metrics(table: pa.Table) -> tuple[str, ...]:
     """The metric of the candidates, where a scored table has one."""
     return tuple(name for name in table.column_names if name.startswith(HIT))
 

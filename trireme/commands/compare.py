@@ -69,10 +69,16 @@ def _differences(a: RunRecord, b: RunRecord, metric: str | None) -> Iterator[tup
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from trireme.results.records import DERIVED_METRICS, read_predictions
+    from trireme.results.records import DERIVED_METRICS, read_predictions, set_metrics
+    from trireme.results.resampling import paired_set_difference
     from trireme.results.statistics import paired_difference
 
     used = metric or next(m for m in a.data["metrics"] if m not in DERIVED_METRICS)
+    if used in set_metrics(a.data) and used in set_metrics(b.data):
+        for row in a.data["scores"]:
+            if row["metric"] == used and row["n"]:
+                yield row["subset"], used, paired_set_difference(a.data, b.data, row["subset"], used)
+        return
     columns = ["sample_id", "label", "group", "status", used]
     tables = read_predictions(a, columns), read_predictions(b, columns)
     for subset, groups in a.data["benchmark"]["subsets"].items():
