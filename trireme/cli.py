@@ -33,7 +33,7 @@ def _examples(*lines: str) -> str:
 
 
 app = _group("Trireme: RECO, REACT and RAR compared over one shared memory, on the same pictures.")
-data = _group("Bring the default world's pictures here.")
+data = _group("What of the data sets is here, and how to bring the rest.")
 memory = _group("Build, inspect and search memories.")
 train = _group("Train an encoder or a method's parts.")
 app.add_typer(data, name="data")
@@ -152,17 +152,17 @@ def doctor() -> None:
     _finish(command())
 
 
-@data.command("status", epilog=_examples("trireme data status"))
-def data_status() -> None:
-    """What of each prepared data set is on this machine."""
+@data.command("status", epilog=_examples("trireme data status", "trireme data status aircraft"))
+def data_status(name: Annotated[str, typer.Argument(help="One data set, with its counts checked.")] = "") -> None:
+    """What of each data set is on this machine, and how to bring the rest."""
     from trireme.commands.data import status as command
 
-    _finish(command())
+    _finish(command(name))
 
 
 @data.command("prepare", epilog=_examples("trireme data prepare world", "trireme data prepare world --verify"))
 def data_prepare(
-    name: Annotated[str, typer.Argument(help="The data set: world.")] = "world",
+    name: Annotated[str, typer.Argument(help="The data set, see `trireme data status`.")] = "world",
     verify: Annotated[bool, typer.Option("--verify", help="Compare the checksum of every picture too.")] = False,
 ) -> None:
     """Fetch, verify and prepare a data set; goes on where an earlier call stopped."""

@@ -22,6 +22,8 @@ _WORLD = "trireme.benchmarks.world"
 _CUSTOM = "trireme.benchmarks.custom"
 _GROUPS = ("activities", "animals", "faces", "food", "objects", "people", "symbols", "travel")
 _WORLD_BENCHMARKS = ("all", *_GROUPS, "validation", "tiny", "tiny-validation")
+_DATASETS = "trireme.benchmarks.datasets"
+_PUBLISHED = ("aircraft", "food101")
 _WORLD_PAIRS = ("memory", "train", "train-common", "train-fresh", "tiny-memory", "tiny-train")
 
 
@@ -121,14 +123,20 @@ METHODS = Registry(
 BENCHMARKS = Registry(
     "benchmark",
     "trireme.benchmarks",
-    {f"world/{name}": f"{_WORLD}:open_benchmark" for name in _WORLD_BENCHMARKS},
+    {
+        **{f"world/{name}": f"{_WORLD}:open_benchmark" for name in _WORLD_BENCHMARKS},
+        **dict.fromkeys(_PUBLISHED, f"{_DATASETS}:open_benchmark"),
+    },
     dict.fromkeys(("folder:", "csv:", "parquet:"), f"{_CUSTOM}:open_benchmark"),
 )
 
 PAIR_SETS = Registry(
     "pair set",
     "trireme.pairs",
-    {f"world/{name}": f"{_WORLD}:open_pairs" for name in _WORLD_PAIRS},
+    {
+        **{f"world/{name}": f"{_WORLD}:open_pairs" for name in _WORLD_PAIRS},
+        **dict.fromkeys(_PUBLISHED, f"{_DATASETS}:open_pairs"),
+    },
     dict.fromkeys(("folder:", "csv:", "parquet:"), f"{_CUSTOM}:open_pairs"),
 )
 

@@ -2,28 +2,69 @@
 
 from __future__ import annotations
 
-from trireme.errors import unknown_name
+from trireme.errors import DataError, unknown_name
 
 SETS = ("world",)
 
 
-def status() -> int:
-    """Print one line per part; 1 where something is missing or wrong."""
+def status(name: str = "") -> int:
+    """Print one line per part of the world and per published set, or all about one set.
+
+    Returns:
+        1 where a part of the world is missing or wrong, or where the set asked for is.
+    """
+    if name not in ("", *SETS):
+        return _published(name)
     from trireme.benchmarks.world.prepare import status as world_status
 
     rows = world_status()
-    width = max(len(row["set"]) for row in rows)
-    for row in rows:
-        hint = f"  run: {row['next']}" if row["next"] else ""
-        print(f"{row['set']:{width}}  {row['state']}{hint}")
+    lines = [(row["set"], row["state"], f"run: {row['next']}" if row["next"] else "") for row in rows]
+    if not name:
+        lines += _all_published()
+    width = max(len(line[0]) for line in lines)
+    for part, state, hint in lines:
+        print(f"{part:{width}}  {state:7}  {hint}".rstrip())
     return 0 if all(row["state"] == "present" for row in rows) else 1
 
 
-def prepare(name: str, verify: bool = False) -> int:
-    """Make a data set complete."""
-    if name not in SETS:
-        raise unknown_name("data set", name, SETS)
-    from trireme.benchmarks.world.prepare import prepare as prepare_world
+def _all_published() -> list[tuple[str, str, str]]:
+    from trireme.benchmarks.datasets.catalogue import PUBLISHED
+    from trireme.benchmarks.datasets.places import look
 
-    prepare_world(verify)
+    lines = []
+    for spec in PUBLISHED.specs().values():
+        _, state = look(spec)
+        hint = f"{state.reason}; " if state.state == "wrong" else ""
+        lines.append((spec.name, state.state, "" if state.state == "present" else f"{hint}{spec.bring} ({spec.page})"))
+    return lines
+
+
+def _published(name: str) -> int:
+    """Everything about one set, its counts checked where it is here."""
+    from trireme.benchmarks.datasets.catalogue import PUBLISHED
+    from trireme.benchmarks.datasets.places import described, examine
+
+    if name not in PUBLISHED.specs():
+        raise unknown_name("data set", name, (*SETS, *PUBLISHED.specs()))
+    spec = PUBLISHED[name]
+    found = examine(spec)
+    print(f"{spec.name}  {found.state}" + (f": {found.reason}" if found.reason else ""))
+    for line in described(spec):
+        print(line)
+    return 0 if found.state == "present" else 1
+
+
+def prepare(name: str, verify: bool = False) -> int:
+    """Make a data set complete. Published sets are not downloaded.
+
+    Raises:
+        DataError: a published set that is not here; the message says how to bring it.
+    """
+    if name in SETS:
+        from trireme.benchmarks.world.prepare import prepare as prepare_world
+
+        prepare_world(verify)
+        return 0
+    if _published(name):
+        raise DataError(f"data set '{name}' is not complete, and Trireme downloads no published set; bring it as above")
     return 0

@@ -1,0 +1,57 @@
+"""Annotation files that are lines of text. Errors name the file and the line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from trireme.errors import DataError
+
+
+def lines(path: Path) -> list[str]:
+    """The lines that are not empty.
+
+    Raises:
+        DataError: the file is not there, is no UTF-8 text, or has nothing in it.
+    """
+    try:
+        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}; extract the annotations again") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8; extract the annotations again") from error
+    kept = [line for line in found if line]
+    if not kept:
+        raise DataError(f"{path} has nothing in it; extract the annotations again")
+    return kept
+
+
+def table(path: Path, columns: int, at_least: int = 0) -> list[list[str]]:
+    """The lines in `columns` columns; the last one keeps its spaces.
+
+    Args:
+        at_least: columns that must be there, all of them where it is 0.
+    """
+    rows = []
+    for number, line in enumerate(lines(path), start=1):
+        cells = line.split(None, columns - 1)
+        if len(cells) < (at_least or columns):
+            raise DataError(f"{path}, line {number}: '{line[:60]}' has {len(cells)} columns, expected {columns}")
+        rows.append(cells)
+    return rows
+
+
+def number(path: Path, text: str) -> int:
+    """A whole number of an annotation file."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise DataError(f"{path}: '{text[:60]}' should be a whole number; the file is of another version") from error
+
+
+def class_number(path: Path, name: str, known: Mapping[str, int] | Sequence[str]) -> int:
+    """The place of a class name that another file of the set lists."""
+    place = known.get(name) if isinstance(known, Mapping) else None
+    if place is None:
+        raise DataError(f"{path} names the class '{name}', which the set's list of classes has not; fetch both again")
+    return place
