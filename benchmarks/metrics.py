@@ -28,10 +28,12 @@ def _hit(ranked: Ints, labels: Ints, k: int) -> Floats:
 
 
 METRICS: Mapping[str, Callable[[Ints, Ints], Floats]] = {"top1": top1, "top5": top5}
+DERIVED: Mapping[str, str] = {"mean_per_class": "top1"}
+"""Metrics that results compute from the values of another one; they have none of their own."""
 
 
 def score(metrics: Sequence[str], ranked: Ints, labels: Ints) -> dict[str, Floats]:
-    """Every metric's per-sample values in [0, 1], shape (n,).
+    """Every metric's per-sample values in [0, 1], shape (n,); for a derived one those that it is computed from.
 
     Args:
         ranked: (n, m) class indices, best first, -1 padded.
@@ -45,16 +47,18 @@ def score(metrics: Sequence[str], ranked: Ints, labels: Ints) -> dict[str, Float
         raise DataError(f"cannot score: ranked is {ranked.shape}, labels are {labels.shape}; expected (n, m) and (n,)")
     if (labels < 0).any():
         raise DataError(f"cannot score: {int((labels < 0).sum())} of {len(labels)} samples have no label")
-    return {name: _metric(name)(ranked, labels) for name in metrics}
+    return {name: _metric(name)(ranked, labels) for name in dict.fromkeys(DERIVED.get(one, one) for one in metrics)}
 
 
 @cache
 def metric_code(name: str) -> str:
     """Fingerprint of a metric's source text, so that a benchmark's fingerprint moves when its metric does."""
+    if name in DERIVED:
+        return fingerprint([name, metric_code(DERIVED[name])])
     return fingerprint([inspect.getsource(_metric(name)), inspect.getsource(_hit)])
 
 
 def _metric(name: str) -> Callable[[Ints, Ints], Floats]:
     if name not in METRICS:
-        raise unknown_name("metric", name, METRICS)
+        raise unknown_name("metric", name, [*METRICS, *DERIVED])
     return METRICS[name]

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trireme.benchmarks.metrics import METRICS, metric_code, score
+from trireme.benchmarks.metrics import DERIVED, METRICS, metric_code, score
 from trireme.errors import DataError, UsageError
+from trireme.results.records import DERIVED_METRICS
 from trireme.types import Ints
 
 
@@ -72,3 +73,11 @@ def test_properties(case: tuple[Ints, Ints]) -> None:
 def test_metric_code_tells_metrics_apart() -> None:
     assert metric_code("top1") != metric_code("top5")
     assert metric_code("top1") == metric_code("top1")
+
+
+def test_a_derived_metric_gives_the_values_that_it_is_computed_from() -> None:
+    """The mean per class itself is results' work (`trireme.results.statistics`), which knows the same name."""
+    values = score(("mean_per_class", "top1"), np.array([[1], [0]]), np.array([1, 1]))
+    assert {name: column.tolist() for name, column in values.items()} == {"top1": [1, 0]}
+    assert dict(DERIVED) == DERIVED_METRICS
+    assert metric_code("mean_per_class") != metric_code("top1")
