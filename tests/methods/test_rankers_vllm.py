@@ -80,6 +80,7 @@ def case(
         images=2,
         cache_gib=0.03,
         context=256,
+        lora="served",
     )
     engine = VllmEngine(config)
     yield Case(request.param, folder, adapter, engine, pictures)
