@@ -23,6 +23,7 @@ from PIL import Image
 from trireme.errors import DataError
 from trireme.files import home
 from trireme.hashes import file_hashes
+from trireme.parts import read_bytes
 from trireme.progress import progress, say
 from trireme.retrieval.encoders.base import BadEmbeddingError, Encoder, load_image
 from trireme.retrieval.pictures import content_key, region_of
@@ -160,7 +161,7 @@ class EmbeddingStore:
     def _load(self, refs: Sequence[ImageRef], keys: Bytes) -> list[torch.Tensor | str]:
         """Preprocessed pixels (3, H, W) of a file or of regions of it, or why there are none. Runs in a thread."""
         try:
-            blob = Path(refs[0].path).read_bytes()
+            blob = read_bytes(refs[0].path)
         except OSError as error:
             return [f"cannot read it: {error.strerror or error}"] * len(refs)
         digest = hashlib.sha256(blob).hexdigest()

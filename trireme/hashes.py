@@ -1,4 +1,4 @@
-"""Content hashes of files, remembered by path, size and times so that a warm run reads no picture twice."""
+"""Content hashes of files and of parts of them, remembered by path, size and times: a warm run reads none twice."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from hashlib import sha256
 from pathlib import Path
 
 from trireme.errors import DataError
 from trireme.files import home, sha256_file
+from trireme.parts import file_stat, part_of, read_bytes
 from trireme.progress import Progress, progress
 
 # A file changed this many nanoseconds before it is hashed could change again under the same time stamp: not remembered.
@@ -37,7 +39,8 @@ def file_sha256(path: Path) -> str:
 def file_hashes(paths: Sequence[str], workers: int = 1) -> list[str | OSError]:
     """Hex SHA-256 of each path, or the error that reading it gave; only files new since the last time are read.
 
-    A path that is listed several times (regions of one picture) is read once.
+    A part of a file (`trireme.parts`) is remembered while its file stays as it is. A path that is listed several times
+    (regions of one picture) is read once.
     """
     unique = list(dict.fromkeys(paths))
     found = dict(zip(unique, _hashes(unique, workers), strict=True))
@@ -72,7 +75,7 @@ def _hashes(paths: Sequence[str], workers: int) -> list[str | OSError]:
 
 def _stamp(path: str) -> _Stamp | OSError:
     try:
-        stat = Path(path).stat()
+        stat = file_stat(path)
     except OSError as error:
         return error
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
@@ -80,7 +83,7 @@ def _stamp(path: str) -> _Stamp | OSError:
 
 def _digest(path: str) -> str | OSError:
     try:
-        return sha256_file(Path(path))
+        return sha256_file(Path(path)) if part_of(path) is None else sha256(read_bytes(path)).hexdigest()
     except OSError as error:
         return error
 

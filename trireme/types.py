@@ -108,8 +108,8 @@ class ImageRef:
     """A picture on disk, or a region of one.
 
     Attributes:
-        path: absolute path of the file.
-        sha256: hex digest of the file's bytes where a manifest knows it; it keys the embedding cache.
+        path: absolute path of the file, or of the part of a file that holds it (`trireme.parts`).
+        sha256: hex digest of its bytes where a manifest knows it; it keys the embedding cache.
         region: the part that is meant; None for the whole picture.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from trireme.errors import DataError, UsageError
 from trireme.hashes import file_sha256
+from trireme.parts import read_bytes
 from trireme.types import WITHOUT_EFFECT, Floats
 
 __all__ = [
@@ -26,6 +28,9 @@ __all__ = [
     "resolve_device",
     "resolve_dtype",
 ]
+
+# Pillow refuses a picture of more than twice its limit of pixels; that it is above the limit is nothing to tell a user.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -134,17 +139,18 @@ def load_image(source: str | Path | bytes) -> Image.Image:
     """Read a picture as RGB.
 
     Transparency is laid on white, 16-bit greys are scaled to 8 bits, the first frame of an animation is taken. EXIF
-    orientation is ignored, as the loaders of CLIP, open_clip and of the three papers do.
+    orientation is ignored, as the loaders of CLIP, open_clip and of the three papers do. A large picture is decoded
+    whole: a JPEG decoded at a reduced size has other pixels than the loaders of the papers give.
 
     Args:
-        source: a path, or the bytes of the file.
+        source: a path (of a part of a file, too, `trireme.parts`), or the bytes of the file.
 
     Raises:
-        DataError: missing, truncated, corrupt, not a picture, or too large (Pillow's decompression-bomb limit).
+        DataError: missing, truncated, corrupt, not a picture, or of more than 179 million pixels (Pillow's own limit).
     """
     name = "the picture" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with Image.open(io.BytesIO(source if isinstance(source, bytes) else read_bytes(str(source)))) as image:
             return _to_rgb(image)
     except UnidentifiedImageError as error:
         raise DataError(f"cannot read {name}: not a picture, or damaged from its first bytes on") from error
@@ -158,6 +164,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError("floating-point pixels have no known range; save it with 8 bits a channel")
     if image.mode.startswith("I"):  # 16-bit greys; Pillow's own conversion clips them to white
         grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError("32-bit pixels have no known range; save it with 8 bits a channel")
         return Image.fromarray((grey >> 8 if grey.max() > 255 else grey).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
