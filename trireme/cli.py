@@ -160,15 +160,27 @@ def data_status(name: Annotated[str, typer.Argument(help="One data set, with its
     _finish(command(name))
 
 
-@data.command("prepare", epilog=_examples("trireme data prepare world", "trireme data prepare world --verify"))
+@data.command(
+    "prepare",
+    epilog=_examples(
+        "trireme data prepare world",
+        "trireme data prepare world --verify",
+        "trireme data prepare pets from=images.tar.gz,annotations.tar.gz",
+    ),
+)
 def data_prepare(
     name: Annotated[str, typer.Argument(help="The data set, see `trireme data status`.")] = "world",
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", show_default=False)] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare the checksum of every picture too.")] = False,
 ) -> None:
-    """Fetch, verify and prepare a data set; goes on where an earlier call stopped."""
+    """Fetch, verify and prepare the world; goes on where an earlier call stopped.
+
+    Published sets are not downloaded: from=FILE,... extracts their official archives where `trireme data status NAME`
+    says, then everything is counted.
+    """
     from trireme.commands.data import prepare as command
 
-    _finish(command(name, verify))
+    _finish(command(name, arguments or [], verify))
 
 
 @memory.command(

@@ -23,7 +23,8 @@ _CUSTOM = "trireme.benchmarks.custom"
 _GROUPS = ("activities", "animals", "faces", "food", "objects", "people", "symbols", "travel")
 _WORLD_BENCHMARKS = ("all", *_GROUPS, "validation", "tiny", "tiny-validation")
 _DATASETS = "trireme.benchmarks.datasets"
-_PUBLISHED = ("aircraft", "food101")
+_FINE_GRAINED = ("aircraft", "cars", "cub", "dogs", "flowers102", "food101", "imagenet", "pets", "places365")
+_PUBLISHED = _FINE_GRAINED
 _WORLD_PAIRS = ("memory", "train", "train-common", "train-fresh", "tiny-memory", "tiny-train")
 
 

@@ -96,6 +96,7 @@ def described(spec: SetSpec) -> list[str]:
         title = f" ({layout.title})" if layout.title else ""
         found.append(f"  layout      {' or '.join(str(base / folder) for folder in layout.folders)}{title} with")
         found += [f"                {need}" for need in layout.needs]
+        found += [f"                {need} (for its training pictures)" for need in layout.train]
     counts = {"classes": spec.classes, **spec.counts}
     for what, count in counts.items():
         told = f"verified: {count.source}" if count.verified else "not verified; the set's own files are believed"

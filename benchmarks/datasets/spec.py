@@ -1,7 +1,7 @@
 """What Trireme knows of a published data set: where it lies, how its files are read, how many there should be.
 
-A spec is data. It never holds class names or prompts; those are files beside it (`templates.json`, `names/*.json`) or
-come from a library that has them.
+A spec is data. It never holds class names or prompts; those are files beside it (`templates.json`, `class_names.json`)
+or come from a library that has them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Layout:
 
     Attributes:
         folders: where it may lie below the data root; the first is where we would put it.
-        needs: files and folders below it without which nothing can be read; {train: (...)} adds those of a split.
+        needs: files and folders below it without which the benchmark cannot be read.
+        train: those that its training pictures need too. A set without them is here, as a benchmark.
         read: "module:function" that is called as (folder, split) and gives a `Listing`.
         title: who lays it out so, for the command line.
     """
@@ -47,6 +48,7 @@ class Layout:
     needs: tuple[str, ...]
     read: str = ""
     title: str = ""
+    train: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class SetSpec:
         classes: how many classes.
         counts: pictures per split; the splits that it has are the keys ("train", "validation", "test").
         metrics: the main one first.
-        templates: name of a list in `templates.json`, or "open_clip:imagenet".
+        templates: name of a list in `templates.json`, "FILE:SET" for one in `FILE.json`, or "open_clip:imagenet".
+        same_names: whether two classes may be called the same, as in CLIP's names of ImageNet; never their ids.
         bring: how to get the files, in one line: an official page, or a hub id with a revision.
         archives: {official archive: folder below the data root that it is extracted in}.
         page, licence: its home, and what its pictures may be used for.
@@ -78,6 +81,7 @@ class SetSpec:
     licence: str
     templates: str = ""
     metrics: tuple[str, ...] = ("top1", "top5")
+    same_names: bool = False
     archives: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     verify: str = VERIFY
 

@@ -55,3 +55,23 @@ def class_number(path: Path, name: str, known: Mapping[str, int] | Sequence[str]
     if place is None:
         raise DataError(f"{path} names the class '{name}', which the set's list of classes has not; fetch both again")
     return place
+
+
+def spaced(name: str) -> str:
+    """A class name as people write it: "_" is a space."""
+    return name.replace("_", " ").strip()
+
+
+def numbered(path: Path, names: Mapping[int, str]) -> tuple[str, ...]:
+    """Class names by their numbers from 0, of which none may be missing.
+
+    Raises:
+        DataError: a number is missing, so the classes are not those of the set.
+    """
+    gap = next((label for label in range(len(names)) if label not in names), None)
+    if gap is not None:
+        raise DataError(
+            f"{path} has {len(names)} classes with numbers up to {max(names)}, counted from 0, and none has the "
+            f"number {gap}; the file is damaged or of another version"
+        )
+    return tuple(names[label] for label in range(len(names)))

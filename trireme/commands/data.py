@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from trireme.errors import DataError, unknown_name
+from collections.abc import Sequence
+from pathlib import Path
+
+from trireme.errors import DataError, UsageError, unknown_name
 
 SETS = ("world",)
 
@@ -54,17 +57,46 @@ def _published(name: str) -> int:
     return 0 if found.state == "present" else 1
 
 
-def prepare(name: str, verify: bool = False) -> int:
-    """Make a data set complete. Published sets are not downloaded.
+def prepare(name: str, arguments: Sequence[str] = (), verify: bool = False) -> int:
+    """Make a data set complete. Published sets are not downloaded, their archives are extracted.
+
+    Args:
+        arguments: for a published set "from=FILE,...": its official archives.
+        verify: for the world, see `trireme.benchmarks.world.prepare.prepare`.
 
     Raises:
-        DataError: a published set that is not here; the message says how to bring it.
+        DataError: a published set that is not here after that; the message says how to bring it.
+        UsageError: an argument that the set does not take.
     """
+    archives = _archives(name, arguments)
     if name in SETS:
         from trireme.benchmarks.world.prepare import prepare as prepare_world
 
         prepare_world(verify)
         return 0
+    if archives:
+        from trireme.benchmarks.datasets.archives import extract
+        from trireme.benchmarks.datasets.catalogue import PUBLISHED
+        from trireme.benchmarks.datasets.places import data_root
+
+        known = PUBLISHED[name].archives
+        for archive in archives:
+            if archive.name not in known:
+                raise unknown_name(f"archive of {name}", archive.name, known)
+        for archive in archives:
+            extract(archive, data_root() / known[archive.name])
     if _published(name):
         raise DataError(f"data set '{name}' is not complete, and Trireme downloads no published set; bring it as above")
     return 0
+
+
+def _archives(name: str, arguments: Sequence[str]) -> list[Path]:
+    found = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key != "from" or not equals or not value or name in SETS:
+            raise UsageError(
+                f"'{argument}' means nothing here; a published set takes from=FILE,... and the world nothing"
+            )
+        found += [Path(part).expanduser() for part in value.split(",") if part]
+    return found
