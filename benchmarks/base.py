@@ -57,10 +57,14 @@ class RowBenchmark:
                     "subsets": {name: groups and sorted(groups) for name, groups in self.subsets.items()},
                     "samples": [[one.id, _content(one.image), one.label] for one in self.samples(role)],
                     "templates": self.templates,
-                    "metrics": [[name, metric_code(name)] for name in self.metrics],
+                    "metrics": self.metric_codes(),
                 }
             )
         return self._fingerprints[role]
+
+    def metric_codes(self) -> list[list[str]]:
+        """[name, hash of its source] of every metric."""
+        return [[name, metric_code(name)] for name in self.metrics]
 
     def score(self, ranked: Ints, labels: Ints) -> Mapping[str, Floats]:
         """Per-sample values of every metric; see `trireme.benchmarks.metrics.score`."""
