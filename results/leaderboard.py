@@ -279,11 +279,17 @@ def _identity(record: RunRecord) -> str:
             _ranker(record).get("fingerprint"),
             [data["benchmark"]["name"], data["benchmark"]["fingerprint"], data["benchmark"]["role"]],
             [data["encoder"]["name"], data["encoder"]["fingerprint"]],
-            [memory.get("name"), memory.get("fingerprint"), memory.get("index")],
+            [memory.get("name"), _drawn(memory) or memory.get("fingerprint"), memory.get("index")],
             validation.get("fingerprint"),
             [pairs.get("fingerprint") for pairs in data.get("training") or ()],
         ]
     )
+
+
+def _drawn(memory: Mapping[str, Any]) -> list[Any]:
+    """What seeds draw by, and from which memory; empty where nothing is drawn. The pairs differ from seed to seed."""
+    drawn = memory.get("drawn") or {}
+    return [drawn["from"], drawn["shots"], drawn["rule"]] if drawn else []
 
 
 def _joined(group: Sequence[RunRecord], strict: bool) -> list[dict[str, Any]]:

@@ -26,7 +26,10 @@ of [{subset, metric, values}]}: what each of them is when the benchmark's units 
 it is not defined (`trireme.results.resampling`); such a metric has no column. `memory.index_recall` is the share of
 exact neighbours that an approximate index found, the mean over samples of the column of this name; null for an exact
 index. `memory.near_equal` counts, for a memory given as it is, the test and validation pictures that have a picture of
-almost the same embedding in it: {cosine, compared, found}. `replies`, null or absent where no ranker was asked, is
+almost the same embedding in it: {cosine, compared, found}. `memory.drawn`, null where a memory holds all pairs of its
+set, is {from, shots, rule, seed, classes, short, short_classes} of the pairs that `NAME@N` drew: the fingerprint of the
+memory of all pairs, how many a class, the rule and its seed (null: without effect), and how many of the classes have
+fewer, the first of them by name. `replies`, null or absent where no ranker was asked, is
 {statuses {status: samples}, prompt_tokens, completion_tokens} of the whole run; statuses are words of `REPLY_STATUSES`,
 and one that does not occur may be left out. A sample of status "timeout" got no reply: it is done, it is scored in
 retrieval order, and the next `trireme run` asks again. Four keys are read where they are there, since runs that differ
@@ -123,6 +126,7 @@ SPEC: dict[str, Any] = {
 }
 REPLICATES_SPEC = Null({"units": int, "draws": int, "of": [{"subset": str, "metric": str, "values": Sequence}]})
 REPLIES_SPEC = Null({"statuses": Mapping, "prompt_tokens": int, "completion_tokens": int})
+DRAWN_SPEC = Null({"from": str, "shots": int, "rule": str, "short": int})
 PREDICTIONS_SPEC = {"file": str, "rows": int, "bytes": int, "sha256": str}
 
 
@@ -172,6 +176,7 @@ def check_record(record: Mapping[str, Any]) -> None:
     if samples["failed"] != len(samples["failures"]):
         raise DataError(f"'samples.failed' is {samples['failed']} but {len(samples['failures'])} failures are listed")
     check(record.get("replicates"), REPLICATES_SPEC, "replicates")
+    check((record["memory"] or {}).get("drawn"), DRAWN_SPEC, "memory.drawn")
     _check_replies(record)
     if not record["metrics"]:
         raise DataError("'metrics' is empty")

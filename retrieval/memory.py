@@ -22,7 +22,7 @@ from trireme.retrieval.index import Index, IndexConfig, index_file, open_index
 from trireme.retrieval.memory_build import ARRAYS, MANIFEST, PAIRS, REGION, SCHEMA, memory_key, write_memory
 from trireme.retrieval.search import SIDES, Hits, Side, checked_queries, checked_rows, search_without, shares_found
 from trireme.retrieval.store import EmbeddingStore
-from trireme.types import Floats, ImageRef, Ints, PairSet, Region
+from trireme.types import DrawnPairs, Floats, ImageRef, Ints, PairSet, Region
 
 __all__ = ["Hits", "Memory", "Side"]
 
@@ -298,5 +298,6 @@ def _repaired(folder: Path, pairs: PairSet, store: EmbeddingStore) -> bool:
         lacking = {entry["id"] for entry in manifest["unreadable"]}
     except (OSError, ValueError, KeyError, TypeError):
         return False  # absent, or damaged: opening it says so
-    refs = [pair.image for pair in pairs.pairs() if pair.id in lacking] if lacking else []
+    held = pairs.base if isinstance(pairs, DrawnPairs) else pairs
+    refs = [pair.image for pair in held.pairs() if pair.id in lacking] if lacking else []
     return len(store.prepare(refs)) < len(refs)

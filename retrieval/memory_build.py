@@ -21,7 +21,7 @@ from trireme.files import atomic_folder, fingerprint, sha256_file, write_json
 from trireme.progress import say
 from trireme.retrieval.dedup import Duplicates, PixelSignature, near_duplicates, picture_hashes
 from trireme.retrieval.store import EmbeddingStore
-from trireme.types import Floats, ImageRef, Pair, PairSet
+from trireme.types import DrawnPairs, Floats, ImageRef, Pair, PairSet
 
 SCHEMA = 1
 ARRAYS = {"image": "image.npy", "text": "text.npy"}
@@ -56,14 +56,18 @@ def write_memory(
         DataError: two pairs share an id, or no pair is left.
         TriremeError: the disk is full.
     """
-    asked = list(pairs.pairs())
-    _check_ids(asked, pairs.name)
-    kept, removed = _without_duplicates(asked, against, threshold, store)
-    failed = store.prepare([pair.image for pair in kept])
-    unreadable = [(kept[i], reason) for i, reason in sorted(failed.items())]
-    kept = [pair for i, pair in enumerate(kept) if i not in failed]
+    drawn = pairs if isinstance(pairs, DrawnPairs) else None
+    candidates = list((drawn.base if drawn else pairs).pairs())
+    _check_ids(candidates, pairs.name)
+    sieve = _Sieve(store, against, threshold)
+    if drawn:
+        kept = list(drawn.draw(sieve))
+    else:
+        kept = [pair for pair, stays in zip(candidates, sieve(candidates), strict=True) if stays]
+    removed, unreadable = sieve.removed, sieve.unreadable
+    asked = len(kept) + len(removed) + len(unreadable)
     if not kept:
-        raise DataError(_nothing_left(pairs.name, len(asked), len(removed), unreadable))
+        raise DataError(_nothing_left(pairs.name, asked, len(removed), unreadable))
     if unreadable:
         pair, reason = unreadable[0]
         say(f"memory {pairs.name}: {len(unreadable)} pictures are unreadable and left out (first: {pair.id}: {reason})")
@@ -75,7 +79,7 @@ def write_memory(
         "encoder": {"name": store.encoder.name, "fingerprint": store.encoder.fingerprint, "dim": store.encoder.dim},
         "pairs": {"name": pairs.name, "fingerprint": pairs.fingerprint},
         "counts": {
-            "asked": len(asked),
+            "asked": asked,
             "kept": len(kept),
             "unreadable": len(unreadable),
             "near_duplicates": len(removed),
@@ -88,6 +92,8 @@ def write_memory(
         },
         "unreadable": [{"id": pair.id, "reason": reason} for pair, reason in unreadable[:_LISTED]],
     }
+    if drawn:
+        manifest["drawn"] = {"from": memory_key(drawn.base, store, against, threshold), **drawn.facts(kept)}
     _write_folder(folder, kept, store, manifest)
 
 
@@ -115,21 +121,41 @@ def _check_ids(pairs: Sequence[Pair], name: str) -> None:
         seen.add(pair.id)
 
 
-def _without_duplicates(
-    pairs: list[Pair], against: Sequence[ImageRef], threshold: float, store: EmbeddingStore
-) -> tuple[list[Pair], list[Mapping[str, Any]]]:
-    if not against:
-        return pairs, []
-    found: Duplicates = near_duplicates([pair.image for pair in pairs], against, threshold, store.folder.parent)
-    kept = [pair for pair, gone in zip(pairs, found.duplicate, strict=True) if not gone]
-    removed: list[Mapping[str, Any]] = [
-        {"id": pair.id, "correlation": round(float(value), 4), "of": Path(other).name}
-        for pair, gone, value, other in zip(pairs, found.duplicate, found.correlation, found.nearest, strict=True)
-        if gone
-    ]
-    if found.uncompared:
-        say(f"near-duplicates: {found.uncompared} pictures to compare with could not be read")
-    return kept, removed
+class _Sieve:
+    """Tells which pairs a memory can hold: readable ones that nearly equal no picture of `against`. Lists the others.
+
+    Attributes:
+        removed: near-duplicates, in the order asked: their id, and what they equal.
+        unreadable: (pair, reason), in the order asked.
+    """
+
+    def __init__(self, store: EmbeddingStore, against: Sequence[ImageRef], threshold: float) -> None:
+        self._store, self._against, self._threshold = store, against, threshold
+        self.removed: list[Mapping[str, Any]] = []
+        self.unreadable: list[tuple[Pair, str]] = []
+        self._uncompared = 0
+
+    def __call__(self, pairs: Sequence[Pair]) -> list[bool]:
+        stays = self._differ(pairs) if self._against else [True] * len(pairs)
+        places = [place for place, kept in enumerate(stays) if kept]
+        failed = self._store.prepare([pairs[place].image for place in places])
+        for number, reason in sorted(failed.items()):
+            self.unreadable.append((pairs[places[number]], reason))
+            stays[places[number]] = False
+        return stays
+
+    def _differ(self, pairs: Sequence[Pair]) -> list[bool]:
+        images = [pair.image for pair in pairs]
+        found: Duplicates = near_duplicates(images, self._against, self._threshold, self._store.folder.parent)
+        self.removed += [
+            {"id": pair.id, "correlation": round(float(value), 4), "of": Path(other).name}
+            for pair, gone, value, other in zip(pairs, found.duplicate, found.correlation, found.nearest, strict=True)
+            if gone
+        ]
+        if found.uncompared and not self._uncompared:
+            say(f"near-duplicates: {found.uncompared} pictures to compare with could not be read")
+        self._uncompared = found.uncompared
+        return [not gone for gone in found.duplicate]
 
 
 def _nothing_left(name: str, asked: int, removed: int, unreadable: Sequence[tuple[Pair, str]]) -> str:

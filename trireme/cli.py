@@ -54,6 +54,7 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
         "trireme run method=knn,reco benchmark=world/food,world/animals seed=0,1,2",
         "trireme run method=reco benchmark=world/all method.reco.k=16 encoder=lite memory=world memory.index=hnsw",
         "trireme run method=zero_shot,knn benchmark=folder:photos/test memory=folder:photos/train",
+        "trireme run method=knn,reco benchmark=world/all memory=world@1,world@2,world@4 seed=0,1,2,3,4",
         "trireme run method=zero_shot benchmark=csv:cars.csv encoder=open_clip encoder.model=ViT-B-32",
         "trireme run method=rar-list benchmark=csv:cars.csv memory=csv:cars.csv ranker.model=llava-hf/llava-1.5-7b-hf",
     )
@@ -71,7 +72,8 @@ def run(
       method=NAME,...        see `trireme ls methods`; method.NAME.FIELD=VALUE changes one setting
       benchmark=NAME,...     see `trireme ls benchmarks`; folder:PATH, csv:PATH, parquet:PATH are yours
       encoder=NAME,...       lite by default; encoder.FIELD=VALUE changes one setting
-      memory=NAME,...        see `trireme ls memories`; folder:PATH, csv:PATH, parquet:PATH are yours; none
+      memory=NAME,...        see `trireme ls memories`; folder:PATH, csv:PATH, parquet:PATH are yours; none;
+                             NAME@N draws N pictures a class with the run's seed, memory.draw=RULE says how
       ranker.FIELD=VALUE     of the multimodal models that rar asks, see `trireme ls rankers`
       seed=N,...             0 by default
       role=validation        score validation pictures instead of test pictures

@@ -21,6 +21,7 @@ class Component:
         target: its registry name (methods, encoders, rankers) or pair set (memories).
         config: an instance of the schema.
         customise: of an encoder that a method makes, how (`trireme.customised`); else empty.
+        shots: of a memory `NAME@N`, how many pairs a class are drawn; 0 for all pairs.
     """
 
     kind: str
@@ -30,6 +31,7 @@ class Component:
     schema: type[Any]
     config: Any
     customise: Mapping[str, Any] = field(default_factory=dict)
+    shots: int = 0
 
     def resolved(self) -> dict[str, Any]:
         """The configuration as plain JSON-able values."""
@@ -89,7 +91,8 @@ def resolve(found: config.Named, schema: type[Any], overrides: Mapping[str, Any]
     idle = without_effect(schema)
     shown = ", ".join(f"{key}={_brief(after[key])}" for key in differing if key not in idle)
     label = f"{found.name}({shown})" if shown else found.name
-    return Component(found.kind, found.name, label, found.target, schema, OmegaConf.to_object(changed))
+    made = OmegaConf.to_object(changed)
+    return Component(found.kind, found.name, label, found.target, schema, made, shots=found.shots)
 
 
 def _writable(schema: type[Any]) -> Any:

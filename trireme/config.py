@@ -8,8 +8,9 @@ heavy is imported here.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ _PLACES = {
     FOREIGN: "a FAISS index written elsewhere; memory.labels=FILE names its rows",
     BUILT: "the folder of a memory built before",
 }
+_DRAWN = re.compile(r"(.+)@([0-9]{1,9})")
+"""`NAME@N`: N pictures a class of the memory NAME, drawn with the run's seed."""
 
 _REGISTRIES = {"method": METHODS, "encoder": ENCODERS, "ranker": RANKERS}
 
@@ -38,6 +41,7 @@ class Named:
         target: registry name of what it configures (methods, encoders, rankers), the pair set (memories), "" (suites).
         fields: its own settings, less `description` and the target.
         path: the file, None where a registered name or a pair set stands for itself.
+        shots: of a memory `NAME@N`, how many pairs a class are drawn; 0 for all pairs.
     """
 
     kind: str
@@ -46,6 +50,7 @@ class Named:
     description: str
     fields: Mapping[str, Any]
     path: Path | None
+    shots: int = 0
 
 
 def builtin_folder() -> Path:
@@ -117,16 +122,53 @@ def find(kind: str, name: str) -> Named:
     files = config_files(kind)
     if name in files:
         return _from_file(kind, name, files[name])
+    if kind == "memory" and (drawn := _DRAWN.fullmatch(name)) and not _is_there(name):
+        return _drawn(name, drawn[1], int(drawn[2]))
     if kind in _REGISTRIES and name in _REGISTRIES[kind]:
         return Named(kind, name, name, "registered by another distribution, default configuration", {}, None)
     if kind == "memory" and name in PAIR_SETS:
         return Named(kind, name, name, "the pair set of this name", {}, None)
     if kind == "memory" and name.startswith(tuple(_PLACES)) and not name.endswith(":"):
         return Named(kind, name, "", _PLACES[name[: name.index(":") + 1]], {}, None)
+    raise unknown_name(kind, name, _known(kind))
+
+
+def _known(kind: str) -> set[str]:
     known = set(names(kind))
     if kind == "memory":
         known |= {*PAIR_SETS.names(), *(f"{prefix}PATH" for prefix in (*PAIR_SETS.prefixes, *_PLACES))}
-    raise unknown_name(kind, name, known)
+    return known
+
+
+def _is_there(name: str) -> bool:
+    """Whether a pair set or a path has exactly this name, so that an `@` in it means nothing."""
+    if name in PAIR_SETS.targets():
+        return True
+    _, colon, path = name.partition(":")
+    try:
+        return bool(colon) and Path(path).expanduser().exists()
+    except (OSError, RuntimeError):  # too long for a path; no such user
+        return False
+
+
+def _drawn(name: str, base: str, shots: int) -> Named:
+    """The memory `base@shots`."""
+    if shots < 1:
+        raise UsageError(f"memory '{name}' draws no picture; N of NAME@N is from 1")
+    if base.startswith(tuple(_PLACES)):
+        raise UsageError(
+            f"memory '{name}': {base.partition(':')[0]}: memories are used as they are, nothing is drawn from them; "
+            "name the pair set that it was built from, such as memory=world@4"
+        )
+    try:
+        found = find("memory", base)
+    except UsageError:
+        if base in config_files("memory") or base in PAIR_SETS:
+            raise  # its file is wrong, not its name
+        raise unknown_name("memory", name, {f"{known}@{shots}" for known in _known("memory")}) from None
+    if found.shots:
+        raise UsageError(f"memory '{name}' draws twice; write one @N")
+    return replace(found, name=name, description=f"{shots} pictures a class of {base}", shots=shots)
 
 
 def _from_file(kind: str, name: str, path: Path) -> Named:

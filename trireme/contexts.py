@@ -34,7 +34,7 @@ def make_context(run: Run, bench: Workbench, benchmark: Benchmark, phases: Phase
     memory = None
     if run.memory is not None:
         with phases("memory"):
-            memory = bench.memory(run.memory, run.encoder, run.benchmark)
+            memory = bench.memory(run.memory, run.encoder, run.benchmark, run.seed)
     validation = None
     if run.validation is not None:
         with phases("encode"):

@@ -149,7 +149,7 @@ def plan_run(
         "benchmark": opened.fingerprint(role),
         "role": str(role),
         "encoder": part.encoder.fingerprint,
-        "memory": None if memory is None else bench.memory_fingerprint(memory, encoder, benchmark),
+        "memory": None if memory is None else bench.memory_fingerprint(memory, encoder, benchmark, seed),
         "seed": seed,
         "training": [bench.pair_set(name).fingerprint for name in training],
         "validation": bench.validation_fingerprint(benchmark) if validation else None,

@@ -129,6 +129,7 @@ def _memory(run: Run, bench: Workbench, context: Context, predictions: pa.Table)
         "name": bench.memory_component(run.memory).label,
         "fingerprint": context.memory.fingerprint,
         "size": len(context.memory),
+        "drawn": manifest.get("drawn"),
         "index": manifest["index"],
         "near_equal": bench.near_equal(run.memory, run.encoder, run.benchmark),
         "index_recall": pc.mean(predictions[INDEX_RECALL]).as_py() if measured else None,

@@ -108,19 +108,20 @@ def parse_parts(arguments: Sequence[str]) -> Request:
     Raises:
         UsageError: a key that such a command does not take, an unknown name, a value that cannot be read.
     """
-    for argument in arguments:
-        key = argument.partition("=")[0]
-        if key in KEYS and key not in _PART_KEYS:
-            raise UsageError(f"{key}= has no meaning here; this command takes {', '.join(_PART_KEYS)}")
     plain, dotted = _split(arguments)
     encoders, memories = _names(plain.get("encoder"), None) or ("lite",), _names(plain.get("memory"), None)
     _check_names((), encoders, memories)
+    drawn = any(config.find("memory", name).shots for name in memories if name != "none")
+    taken = (*_PART_KEYS, "seed") if drawn else _PART_KEYS
+    for key in plain:
+        if key not in taken:
+            raise UsageError(f"{key}= has no meaning here; this command takes {', '.join(taken)}")
     return Request(
         (),
         (),
         encoders,
         memories,
-        (0,),
+        _value(plain, "seed", _seeds, "whole numbers such as 0,1,2", (0,)),
         device=plain.get("device"),
         dtype=plain.get("dtype"),
         workers=_value(plain, "workers", _at_least(0), "a whole number from 0", 0),

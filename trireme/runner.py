@@ -153,7 +153,8 @@ def _repaired(record: RunRecord, run: Run, bench: Workbench) -> bool:
     unreadable = (data["memory"] or {}).get("manifest", {}).get("counts", {}).get("unreadable", 0)
     if not unreadable or run.memory is None:
         return False
-    memory = bench.memory(run.memory, run.encoder, run.benchmark)  # builds itself anew where its pictures are back
+    # builds itself anew where its pictures are back
+    memory = bench.memory(run.memory, run.encoder, run.benchmark, run.seed)
     return bool(memory.manifest["counts"]["unreadable"] < unreadable)
 
 

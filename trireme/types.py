@@ -6,7 +6,7 @@ Shapes: n samples or pairs, d embedding dimension, k neighbours, c classes, m ra
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
@@ -165,6 +165,24 @@ class PairSet(Protocol):
         ...
 
     def pairs(self) -> Sequence[Pair]: ...
+
+
+@runtime_checkable
+class DrawnPairs(PairSet, Protocol):
+    """So many pairs a class of another pair set. Where one cannot be kept, the next of its class is drawn instead."""
+
+    @property
+    def base(self) -> PairSet:
+        """The set that is drawn from."""
+        ...
+
+    def draw(self, stay: Callable[[Sequence[Pair]], Sequence[bool]]) -> Sequence[Pair]:
+        """The pairs, in the order of `base`; `stay` tells of some pairs which of them can be kept."""
+        ...
+
+    def facts(self, drawn: Sequence[Pair]) -> Mapping[str, Any]:
+        """What a record says about the draw: `shots`, `rule`, `short` (classes with fewer pairs), and more."""
+        ...
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from trireme import compose, config
+from trireme.benchmarks.few_shot import FewShot
 from trireme.errors import DataError, UsageError
 from trireme.files import fingerprint, home
 from trireme.methods.rankers.base import Closable, Engine
@@ -38,6 +39,7 @@ class MemoryConfig:
 
     Attributes:
         index: the FAISS index of both sides.
+        draw: the rule by which `NAME@N` draws N pictures a class (`trireme.benchmarks.few_shot`).
         threshold: pixel correlation above which a pair counts as a near-duplicate of a test or validation picture.
         deduplicate_against: benchmarks whose pictures of every role are kept out. The run's own benchmark always is.
         labels: for `faiss:PATH`, an index written elsewhere: the file with one label a row.
@@ -45,6 +47,7 @@ class MemoryConfig:
     """
 
     index: IndexConfig = field(default_factory=IndexConfig)
+    draw: str = "random"
     threshold: float = 0.9
     deduplicate_against: list[str] = field(default_factory=list)
     labels: str = ""
@@ -230,30 +233,48 @@ class Workbench:
     def memory_component(self, name: str) -> compose.Component:
         """The memory's settings."""
         overrides = self.request.overrides.get(("memory", name), self.request.overrides.get(("memory", ""), {}))
-        return self._once(
-            ("memory config", name), lambda: compose.resolve(config.find("memory", name), MemoryConfig, overrides)
-        )
 
-    def memory_fingerprint(self, name: str, encoder: str, benchmark: str | None) -> str:
+        def resolve() -> compose.Component:
+            found = compose.resolve(config.find("memory", name), MemoryConfig, overrides)
+            if found.shots or "draw" not in overrides:
+                return found
+            if not any(config.find("memory", other).shots for other in self.request.memories if other != "none"):
+                raise UsageError(f"memory.draw={overrides['draw']} draws nothing here; name a memory as {name}@4")
+            rest = {key: value for key, value in overrides.items() if key != "draw"}  # it means the others
+            return compose.resolve(config.find("memory", name), MemoryConfig, rest)
+
+        return self._once(("memory config", name), resolve)
+
+    def memory_pairs(self, name: str, seed: int) -> PairSet:
+        """What the memory is built from: a whole pair set, or what `NAME@N` draws from it with this seed."""
+        component = self.memory_component(name)
+        pairs = self.pair_set(component.target)
+        if not component.shots:
+            return pairs
+        return self._once(("drawn", name, seed), lambda: FewShot(pairs, component.shots, component.config.draw, seed))
+
+    def memory_fingerprint(self, name: str, encoder: str, benchmark: str | None, seed: int = 0) -> str:
         """The fingerprint that the memory has or would have; nothing is encoded for it."""
         if name.startswith((config.FOREIGN, config.BUILT)):
             return self._given_memory(name, encoder, benchmark).fingerprint
+        component, pairs = self.memory_component(name), self.memory_pairs(name, seed)
 
         def compute() -> str:
-            component = self.memory_component(name)
             store, against = self.encoder(encoder).store, self.kept_out(name, benchmark)
-            key = memory_key(self.pair_set(component.target), store, against, component.config.threshold)
+            key = memory_key(pairs, store, against, component.config.threshold)
             index: IndexConfig = component.config.index
             return key if index.kind == "flat" else fingerprint([key, index.facts()])
 
-        return self._once(("memory fingerprint", name, encoder, self._scope(name, benchmark)), compute)
+        scope = self._scope(name, benchmark)
+        return self._once(("memory fingerprint", name, encoder, scope, pairs.fingerprint), compute)
 
-    def memory(self, name: str, encoder: str, benchmark: str | None) -> Memory:
+    def memory(self, name: str, encoder: str, benchmark: str | None, seed: int = 0) -> Memory:
         """Build the memory, or open it where it exists.
 
         Args:
             benchmark: what it will be asked about: pictures of this benchmark are kept out of it, or looked for in it
                 where it is given as it is.
+            seed: of what `NAME@N` draws.
 
         Raises:
             DataError: a memory built before holds a picture of the benchmark, by its bytes; or the memory is damaged.
@@ -265,17 +286,20 @@ class Workbench:
             if benchmark is not None:
                 self.near_equal(name, encoder, benchmark)
             return given
+        pairs, scope = self.memory_pairs(name, seed), self._scope(name, benchmark)
 
         def build() -> Memory:
             return Memory.build(
-                self.pair_set(component.target),
+                pairs,
                 self.encoder(encoder).store,
                 index=component.config.index,
                 near_duplicates_of=self.kept_out(name, benchmark),
                 threshold=component.config.threshold,
             )
 
-        return self._once(("memory", name, encoder, self._scope(name, benchmark)), build)
+        memory = self._once(("memory", name, encoder, scope, pairs.fingerprint), build)
+        self._once(("short told", name, scope), lambda: _say_short(name, memory.manifest.get("drawn", {})))
+        return memory
 
     def _given_memory(self, name: str, encoder: str, benchmark: str | None) -> Memory:
         """A memory that is not ours to build, after a look for the benchmark's pictures; FAISS files hold no hashes."""
@@ -377,6 +401,16 @@ class Workbench:
     @property
     def artifacts(self) -> Path:
         return home() / "trained"
+
+
+def _say_short(name: str, drawn: Mapping[str, Any]) -> None:
+    """Name the classes that have fewer pictures than `NAME@N` asks for."""
+    if drawn.get("short"):
+        label, pairs = next(iter(drawn["short_classes"].items()))
+        say(
+            f"warning: memory {name}: {drawn['short']} of {drawn['classes']} classes have fewer than {drawn['shots']} "
+            f"pictures that can be drawn (first: {label} with {pairs})"
+        )
 
 
 def _key(ref: ImageRef) -> str:

@@ -95,6 +95,32 @@ def test_seeds_are_joined(tmp_path: Path) -> None:
     assert (row["seeds"], row["run"], row["n"]) == ("0,1,2", "+".join(runs), 4)
 
 
+DRAWN = {"from": "d" * 16, "shots": 4, "rule": "random", "seed": 0, "classes": 4, "short": 0, "short_classes": {}}
+
+
+def drawn_run(root: Path, seed: int, **drawn: object) -> str:
+    told = {
+        "memory__name": "world@4",
+        "memory__fingerprint": f"{seed}" * 16,
+        "memory__drawn": DRAWN | {"seed": seed} | drawn,
+    }
+    return read_run(store(root, [1, 1, 1, 0], LABELS, seed=seed, **told)).run
+
+
+def test_seeds_that_drew_other_pairs_are_joined(tmp_path: Path) -> None:
+    """Their memories differ, but not what they were drawn by. How many classes are short may differ as well."""
+    runs = [drawn_run(tmp_path, seed, short=seed) for seed in (0, 1, 2)]
+    row = top1_all(leaderboard(tmp_path)).iloc[0]
+    assert (row["seeds"], row["run"], row["memory"]) == ("0,1,2", "+".join(runs), "world@4")
+
+
+@pytest.mark.parametrize("other", [{"from": "e" * 16}, {"shots": 2}, {"rule": "coop"}], ids=str)
+def test_seeds_that_drew_by_something_else_are_not_joined(other: dict[str, object], tmp_path: Path) -> None:
+    drawn_run(tmp_path, 0)
+    drawn_run(tmp_path, 1, **other)
+    assert sorted(top1_all(leaderboard(tmp_path))["seeds"]) == ["0", "1"]
+
+
 @pytest.mark.parametrize(
     "change",
     [

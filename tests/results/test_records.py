@@ -26,6 +26,7 @@ from trireme.results.schema import REPLY_STATUSES, SPEC, Null
 from .synthetic import changed, record, store, table
 
 TOKENS = {"prompt_tokens": 1, "completion_tokens": 1}
+DRAWN = {"from": "d" * 16, "shots": 4, "rule": "random", "short": 0}
 FROZEN = Path(__file__).parent / "data" / "schema-1"
 
 
@@ -97,6 +98,8 @@ def test_missing_key_is_named(path: tuple[str, ...], tmp_path: Path) -> None:
         ({"method__facts": {"loss": [1.0, math.nan]}}, r"'method.facts.loss\[1\]' is nan"),
         ({"method__facts": {"model": object()}}, "'method.facts.model' is object"),
         ({"scores": [{"subset": "all", "metric": "top1", "score": 0.61}]}, r"'scores\[0\].ci_low' is missing"),
+        ({"memory__drawn": {"shots": 4, "rule": "random", "short": 0}}, "'memory.drawn.from' is missing"),
+        ({"memory__drawn": DRAWN | {"shots": "4"}}, "'memory.drawn.shots' is str where int is expected"),
         ({"replies": {"statuses": {}}}, "'replies.prompt_tokens' is missing"),
         (
             {"replies": {"statuses": {"late": 1}, **TOKENS}},

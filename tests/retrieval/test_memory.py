@@ -15,6 +15,7 @@ import pytest
 
 from tests.retrieval.conftest import Pictures
 from tests.retrieval.test_search import assert_equal, brute_force
+from trireme.benchmarks.few_shot import FewShot
 from trireme.errors import DataError, MemoryMismatchError, TriremeError, UsageError
 from trireme.files import fingerprint, sha256_file
 from trireme.retrieval.encoders.openclip import OpenClipEncoder
@@ -131,6 +132,51 @@ def test_near_duplicates_go_and_are_counted(store: EmbeddingStore, pictures: Pic
     assert plain.fingerprint != built.fingerprint
     looser = Memory.build(pair_set(refs), store, index=FLAT, near_duplicates_of=tests, threshold=0.8)
     assert looser.fingerprint != built.fingerprint
+
+
+def drawn(refs: Sequence[ImageRef], shots: int, rule: str = "first") -> FewShot:
+    """Of three classes: p0, p3, p6 ... are of class c0."""
+    return FewShot(pair_set(refs), shots, rule)
+
+
+def test_a_drawn_memory_holds_what_is_drawn_and_encodes_no_more(store: EmbeddingStore, pictures: Pictures) -> None:
+    refs = pictures(20)
+    built = Memory.build(drawn(refs, 2), store, index=FLAT)
+    assert built.ids.tolist() == [f"p{i}" for i in range(6)]
+    assert store.forwards == 6 + 6  # pictures and captions
+    assert built.manifest["pairs"] == {"name": "listed@2", "fingerprint": drawn(refs, 2).fingerprint}
+    told = {"shots": 2, "rule": "first", "seed": None, "classes": 3, "short": 0, "short_classes": {}}
+    assert built.manifest["drawn"] == {"from": Memory.build(pair_set(refs), store, index=FLAT).fingerprint, **told}
+    assert "drawn" not in Memory.build(pair_set(refs), store, index=FLAT).manifest
+
+
+def test_what_a_memory_leaves_out_is_drawn_anew(store: EmbeddingStore, pictures: Pictures, tmp_path: Path) -> None:
+    """p0 equals a test picture and p1 cannot be read, so p6 and p7 come in; class c2 has but 3 pictures."""
+    refs = pictures(9)
+    Path(refs[1].path).write_bytes(b"no picture")
+    shutil.copy(refs[0].path, tmp_path / "test.png")
+    tests = [ImageRef(str(tmp_path / "test.png")), *pictures(3, seed=1)]
+    built = Memory.build(drawn(refs, 2), store, index=FLAT, near_duplicates_of=tests, threshold=0.9)
+    assert built.ids.tolist() == [f"p{i}" for i in (2, 3, 4, 5, 6, 7)]
+    assert built.manifest["counts"] == {"asked": 8, "kept": 6, "unreadable": 1, "near_duplicates": 1}
+    assert built.manifest["drawn"]["short"] == 0
+    more = Memory.build(drawn(refs, 3), store, index=FLAT, near_duplicates_of=tests, threshold=0.9)
+    assert len(more) == 7
+    told = more.manifest["drawn"]
+    assert (told["short"], told["short_classes"]) == (2, {"c0": 2, "c1": 2})
+
+
+def test_a_drawn_picture_that_can_be_read_again_comes_back(store: EmbeddingStore, pictures: Pictures) -> None:
+    refs = pictures(9)
+    content = Path(refs[1].path).read_bytes()
+    Path(refs[1].path).write_bytes(b"no picture")
+    known = [replace(ref, sha256=None) for ref in refs]
+    built = Memory.build(drawn(known, 1), store, index=FLAT)
+    assert built.ids.tolist() == ["p0", "p2", "p4"]
+    Path(refs[1].path).write_bytes(content)
+    again = Memory.build(drawn(known, 1), store, index=FLAT)
+    assert again.ids.tolist() == ["p0", "p1", "p2"]
+    assert again.manifest["counts"]["unreadable"] == 0
 
 
 def test_manifest_says_where_it_comes_from(memory: Memory, store: EmbeddingStore, pictures: Pictures) -> None:

@@ -103,6 +103,58 @@ class TestFiles:
             with pytest.raises(UsageError, match=f"unknown {kind} '{typed}'; did you mean '{near}'"):
                 config.find(kind, typed)
 
+    def test_drawn_memories(self, user: Path) -> None:
+        """NAME@N of a registered pair set, of a config and of a user's data; the settings are those of NAME."""
+        write(user, "memory/mine", "pairs: world/train\nthreshold: 0.8\n")
+        for name, target, shots, fields in (
+            ("world/train@16", "world/train", 16, {}),
+            ("mine@1", "world/train", 1, {"threshold": 0.8}),
+            ("folder:photos@2", "folder:photos", 2, {}),
+            ("csv:a@b.csv@3", "csv:a@b.csv", 3, {}),
+            ("world/train", "world/train", 0, {}),
+            ("csv:a@b.csv", "csv:a@b.csv", 0, {}),
+            ("csv:me@x", "csv:me@x", 0, {}),
+        ):
+            found = config.find("memory", name)
+            assert (found.name, found.target, found.shots, found.fields) == (name, target, shots, fields)
+
+    def test_a_name_with_an_at_that_is_there_draws_nothing(self, user: Path) -> None:
+        write(user, "memory/mine@4", "pairs: world/train\n")
+        (user.parent / "photos@2").mkdir()
+        for name, target in (
+            ("mine@4", "world/train"),
+            (f"folder:{user.parent}/photos@2", ""),
+            ("folder:photos@2", ""),
+        ):
+            found = config.find("memory", name)
+            assert (found.target, found.shots) == (target or name, 0)
+        again = config.find("memory", "folder:photos@2@3")
+        assert (again.target, again.shots) == ("folder:photos@2", 3)
+        (user.parent / "built@4").mkdir()
+        assert config.find("memory", "built:built@4").shots == 0
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("wrld@4", "unknown memory 'wrld@4'; did you mean 'world@4'"),
+            ("world@", "unknown memory 'world@'; did you mean 'world'"),
+            ("world@four", "unknown memory 'world@four'; did you mean 'world'"),
+            ("world@-1", "unknown memory 'world@-1'; did you mean 'world'"),
+            ("world@0", "memory 'world@0' draws no picture; N of NAME@N is from 1"),
+            ("world@4@2", "memory 'world@4@2' draws twice"),
+            (
+                "built:there@4",
+                "memory 'built:there@4': built: memories are used as they are, nothing is drawn from them",
+            ),
+            ("faiss:a.index@4", "memory 'faiss:a.index@4': faiss: memories are used as they are"),
+        ],
+    )
+    def test_a_wrong_draw_is_one_line(self, name: str, said: str, user: Path) -> None:
+        with pytest.raises(UsageError) as caught:
+            config.find("memory", name)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+
 
 class TestGrammar:
     @pytest.fixture(autouse=True)
@@ -190,6 +242,8 @@ class TestGrammar:
         assert request.overrides == {("memory", "world"): {"threshold": "0.5"}}
         with pytest.raises(UsageError, match="seed= has no meaning here"):
             parse_parts(["memory=world", "seed=1"])
+        assert parse_parts(["memory=world@4", "seed=1"]).seeds == (1,)
+        assert parse_parts(["memory=world@4"]).seeds == (0,)
 
     @given(st.lists(st.text(alphabet="abk=./,[]{}:\x00 é1-", max_size=12), max_size=4))
     def test_nonsense_is_a_usage_error_or_a_request(self, arguments: list[str]) -> None:

@@ -79,6 +79,45 @@ def test_what_cannot_change_a_score_does_not(changed: tuple[str, ...], folder: P
     assert one(*BASE, *changed).hash == one(*BASE).hash
 
 
+def test_a_drawn_memory_is_another_memory_for_every_seed(folder: Path) -> None:
+    """One of them where the rule needs no seed: then seeds give one memory, though they stay runs of their own."""
+    drawn = ("method=knn", "benchmark=folder:test", "memory=folder:train@1,folder:train@2", "seed=0,1")
+    request = parse([*ENCODER, *drawn])
+    bench = Workbench(request)
+    runs, _ = make_plan(request, bench)
+    assert len({run.hash for run in runs}) == 4
+
+    def prints(bench: Workbench, runs: list[Run]) -> set[str]:
+        return {bench.memory_fingerprint(run.memory or "", run.encoder, run.benchmark, run.seed) for run in runs}
+
+    assert len(prints(bench, runs)) == 4
+    first = parse([*ENCODER, *drawn, "memory.draw=first"])
+    unseeded = Workbench(first)
+    runs, _ = make_plan(first, unseeded)
+    assert len({run.hash for run in runs}) == 4
+    assert len(prints(unseeded, runs)) == 2
+    assert {run.memory: unseeded.memory_component(run.memory or "").label for run in runs} == {
+        "folder:train@1": "folder:train@1(draw=first)",
+        "folder:train@2": "folder:train@2(draw=first)",
+    }
+
+
+def test_a_method_without_memory_is_one_run_a_seed_for_all_draws(folder: Path) -> None:
+    drawn = ("benchmark=folder:test", "memory=folder:train,folder:train@1,folder:train@2", "seed=0,1,2")
+    assert len(plan("method=zero_shot", *drawn)) == 3
+    assert one("method=zero_shot", *BASE[1:]).hash == one("method=zero_shot", "benchmark=folder:test").hash
+
+
+def test_the_rule_of_drawing_changes_nothing_of_a_memory_that_is_not_drawn(folder: Path) -> None:
+    whole, drawn = plan("method=knn", "benchmark=folder:test", "memory=folder:train,folder:train@1", "memory.draw=coop")
+    assert whole.hash == one(*BASE).hash
+    assert drawn.hash != one("method=knn", "benchmark=folder:test", "memory=folder:train@1").hash
+    with pytest.raises(UsageError, match=r"memory\.draw=coop draws nothing here; name a memory as folder:train@4"):
+        plan(*BASE, "memory.draw=coop")
+    with pytest.raises(UsageError, match="unknown rule of drawing 'cop'; did you mean 'coop'"):
+        plan("method=knn", "benchmark=folder:test", "memory=folder:train@1", "memory.draw=cop")
+
+
 def test_options_that_a_method_marks_as_without_effect(folder: Path) -> None:
     """REACT's checkpoints cost time alone; passes of a batch with dropout, and others, change weights."""
     react = ("method=react-paper", *BASE[1:])

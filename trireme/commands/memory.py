@@ -68,8 +68,10 @@ def _open(name: str, arguments: Sequence[str]) -> tuple[Memory, Workbench, Reque
     request = parse_parts([*arguments, f"memory={name}"])
     if len(request.encoders) != 1 or len(request.memories) != 1:
         raise UsageError("give one memory and one encoder")
+    if len(request.seeds) != 1:
+        raise UsageError("give one seed")
     from trireme.customised import customised_file
     from trireme.workbench import Workbench
 
     bench = Workbench(request, customised_file)
-    return bench.memory(request.memories[0], request.encoders[0], None), bench, request
+    return bench.memory(request.memories[0], request.encoders[0], None, request.seeds[0]), bench, request

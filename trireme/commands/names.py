@@ -31,6 +31,7 @@ def _memories() -> Iterator[Row]:
             yield name, "the pair set of this name"
     for prefix in PAIR_SETS.prefixes:
         yield f"{prefix}PATH", "your own pictures"
+    yield "NAME@N", "N pictures a class of any of these, drawn with the run's seed"
     yield f"{config.BUILT}PATH", "the folder of a memory built before"
     yield f"{config.FOREIGN}PATH", "a FAISS index written elsewhere, with memory.labels=FILE"
 

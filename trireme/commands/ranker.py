@@ -94,7 +94,7 @@ def _neighbours(
 ) -> tuple[Ints, dict[str, Any]]:
     """(n, k) class indices of each picture's nearest labelled memory pictures, and what was searched."""
     encoder, name = bench.request.encoders[0], (bench.request.memories or ("world",))[0]
-    store, memory = bench.encoder(encoder).store, bench.memory(name, encoder, config.benchmark)
+    store, memory = bench.encoder(encoder).store, bench.memory(name, encoder, config.benchmark, config.seed)
     held = support(memory.labels, benchmark.class_ids, benchmark.class_names)
     queries = store.images([pair.image for pair in pairs])
     own = [{pair.id} for pair in pairs]
