@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _WORLD = "trireme.benchmarks.world"
 _CUSTOM = "trireme.benchmarks.custom"
+_OWN = ("folder:", "csv:", "parquet:", "webdataset:", "hf:")
 _GROUPS = ("activities", "animals", "faces", "food", "objects", "people", "symbols", "travel")
 _WORLD_BENCHMARKS = ("all", *_GROUPS, "validation", "tiny", "tiny-validation")
 _DATASETS = "trireme.benchmarks.datasets"
@@ -128,7 +129,7 @@ BENCHMARKS = Registry(
         **{f"world/{name}": f"{_WORLD}:open_benchmark" for name in _WORLD_BENCHMARKS},
         **dict.fromkeys(_PUBLISHED, f"{_DATASETS}:open_benchmark"),
     },
-    dict.fromkeys(("folder:", "csv:", "parquet:"), f"{_CUSTOM}:open_benchmark"),
+    dict.fromkeys(_OWN, f"{_CUSTOM}:open_benchmark"),
 )
 
 PAIR_SETS = Registry(
@@ -138,7 +139,7 @@ PAIR_SETS = Registry(
         **{f"world/{name}": f"{_WORLD}:open_pairs" for name in _WORLD_PAIRS},
         **dict.fromkeys(_PUBLISHED, f"{_DATASETS}:open_pairs"),
     },
-    dict.fromkeys(("folder:", "csv:", "parquet:"), f"{_CUSTOM}:open_pairs"),
+    dict.fromkeys(_OWN, f"{_CUSTOM}:open_pairs"),
 )
 
 ENCODERS = Registry(

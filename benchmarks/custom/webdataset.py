@@ -1,0 +1,216 @@
+"""`webdataset:PATTERN`: pictures that stay inside the shards, uncompressed tar files.
+
+PATTERN is a shard, a folder with shards below it, a glob (`shards/*.tar`), or has ranges (`shards/{00..17}.tar`). A
+sample is the members that share a name up to its first dot, its key: KEY.jpg (or png, webp ...), and KEY.txt (its
+caption), KEY.cls (its class, a name or an index) or KEY.json (an object with `caption` and `label`, or with the keys
+that the options of these names give).
+
+Indices are places in the list of class names: the option `classes`, a file with one name a line, or `classnames.txt` in
+the shards' folder or the one above. A shard's split is its folder's name, or a word of its own ("val-0007.tar").
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trireme.benchmarks.custom.rows import SPLITS, Data, Row, absolute, files_below, unique_classes
+from trireme.benchmarks.custom.tars import members
+from trireme.errors import DataError, UsageError
+from trireme.parts import Part, read_bytes
+
+OPTIONS = ("classes", "caption", "label")
+CLASS_NAMES = "classnames.txt"
+_PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm"))
+_TEXTS = ("txt", "cls", "json")
+_TEXT_BYTES = 2**20
+_BRACE = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_MOST_SHARDS = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How samples are read: the keys of a JSON member, and the class names that indices stand for."""
+
+    caption: str
+    label: str
+    classes: tuple[str, ...]
+    known: frozenset[str]
+
+
+def read(place: str, options: Mapping[str, Any]) -> Data:
+    """The samples of all shards.
+
+    Raises:
+        DataError: a shard is missing, damaged or cut short; a sample lacks its picture, has two, or has a key that
+            another one has; a class is not among the names.
+        UsageError: a pattern that cannot be read.
+    """
+    shards = _shards(place)
+    names = _class_names(shards, options.get("classes"))
+    reading = _Reading(
+        str(options.get("caption", "caption")), str(options.get("label", "label")), names, frozenset(names)
+    )
+    rows: list[Row] = []
+    homes: dict[str, str] = {}
+    for shard in shards:
+        for row in _rows(shard, _split(shard), reading):
+            if row.id in homes:
+                raise DataError(f"{shard} has the key '{row.id}', as {homes[row.id]} has; keys must be unique")
+            homes[row.id] = str(shard)
+            rows.append(row)
+    return Data(place, rows, names)
+
+
+def _shards(place: str) -> list[Path]:
+    """Resolved and sorted.
+
+    Raises:
+        DataError: one is missing, or none is there.
+    """
+    if Path(place).expanduser().is_dir():
+        found = files_below(absolute(place), frozenset((".tar",)))
+        if not found:
+            raise DataError(f"there is no shard (*.tar) in {place}")
+        return found
+    found = []
+    for pattern in _expanded(place):
+        matches = _matching(Path(pattern).expanduser())
+        if not matches:
+            raise DataError(f"there is no shard {pattern}; check the pattern 'webdataset:{place}'")
+        found += [absolute(str(match)) for match in matches]
+    return sorted(set(found))
+
+
+def _matching(pattern: Path) -> list[Path]:
+    if pattern.is_file():
+        return [pattern]
+    start = Path(pattern.anchor)
+    return [path for path in start.glob(str(pattern.relative_to(start))) if path.is_file()]
+
+
+def _expanded(pattern: str) -> list[str]:
+    """A pattern without braces for every choice of them: "{08..10}" is 08, 09, 10; "{a,b}" is a, b."""
+    brace = _BRACE.search(pattern)
+    if brace is None:
+        return [pattern]
+    span = _RANGE.fullmatch(brace[1])
+    if span is not None and int(span[1]) <= int(span[2]) < int(span[1]) + _MOST_SHARDS:
+        choices = [f"{number:0{len(span[1])}}" for number in range(int(span[1]), int(span[2]) + 1)]
+    elif span is None and brace[1]:
+        choices = brace[1].split(",")
+    else:
+        raise UsageError(f"'{brace[0]}' in a pattern of shards is no range; write {{0000..0017}}, the smaller first")
+    ends = _expanded(pattern[brace.end() :])
+    return [pattern[: brace.start()] + choice + end for choice in choices for end in ends]
+
+
+def _split(shard: Path) -> str:
+    """By the folder, else by a word of the shard's own name; "" where none says."""
+    if shard.parent.name.lower() in SPLITS:
+        return SPLITS[shard.parent.name.lower()]
+    words = {SPLITS[word] for word in re.split(r"[-_.]", shard.stem.lower()) if word in SPLITS}
+    return words.pop() if len(words) == 1 else ""
+
+
+def _class_names(shards: Sequence[Path], given: Any) -> tuple[str, ...]:
+    if given is not None:
+        file = absolute(str(given))
+        if not file.is_file():
+            raise DataError(f"there is no file {file}; classes= names a text file with one class name a line")
+    else:
+        near = {folder / CLASS_NAMES for shard in shards for folder in (shard.parent, shard.parent.parent)}
+        files = sorted(file for file in near if file.is_file())
+        if len(files) > 1:
+            raise DataError(f"class names are in {files[0]} and in {files[1]}; say which: classes=FILE")
+        if not files:
+            return ()
+        [file] = files
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} cannot be read as text in UTF-8: {error}") from error
+    return unique_classes([line.strip() for line in lines], str(file))
+
+
+def _rows(shard: Path, split: str, reading: _Reading) -> Iterator[Row]:
+    for key, parts in _samples(shard).items():
+        where = f"{shard}: the sample '{key}'"
+        pictures = [part for ending, part in parts.items() if ending in _PICTURES]
+        if len(pictures) != 1:
+            has = f"has {len(pictures)} pictures ({', '.join(part.name for part in pictures)})"
+            raise DataError(f"{where} {has if pictures else 'has no picture'}; every key needs exactly one")
+        texts = {ending: _text(where, parts[ending]) for ending in _TEXTS if ending in parts}
+        told = _object(where, texts["json"]) if "json" in texts else {}
+        label = texts["cls"] if "cls" in texts else _field(where, told, reading.label)
+        caption = texts["txt"] if "txt" in texts else _field(where, told, reading.caption)
+        name = f"{split}/{key}" if split else key
+        yield Row(name, pictures[0].path, _label(where, label, reading), caption, split)
+
+
+def _samples(shard: Path) -> dict[str, dict[str, Part]]:
+    """{key: {ending: part}} of a shard, in its order. Other members, and hidden files, are none of ours."""
+    found: dict[str, dict[str, Part]] = {}
+    for part in members(str(shard)):
+        folder, slash, name = part.name.rpartition("/")
+        key, _, ending = name.partition(".")
+        ending = ending.lower()
+        if not key or (ending not in _PICTURES and ending not in _TEXTS):
+            continue
+        sample = found.setdefault(folder + slash + key, {})
+        if ending in sample:
+            raise DataError(f"{shard}: '{sample[ending].name}' and '{part.name}' are one member of one sample")
+        sample[ending] = part
+    return found
+
+
+def _text(where: str, part: Part) -> str:
+    if part.size > _TEXT_BYTES:
+        raise DataError(f"{where} has {part.size} bytes of text in '{part.name}'; more than {_TEXT_BYTES} are refused")
+    try:
+        return read_bytes(part.path).decode("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{where}: '{part.name}' is not text in UTF-8: {error}") from error
+
+
+def _object(where: str, text: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{where} has a .json that is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{where} has a .json that holds {type(value).__name__}; expected an object")
+    return value
+
+
+def _field(where: str, told: Mapping[str, Any], key: str) -> str:
+    value = told.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise DataError(f"{where} has {type(value).__name__} as '{key}' in its .json; expected text or an index")
+    return str(value).strip()
+
+
+def _label(where: str, label: str, reading: _Reading) -> str:
+    """The class name that a label means."""
+    classes = reading.classes
+    if not label or label in reading.known:
+        return label
+    if not label.isdecimal():
+        if classes:
+            raise DataError(f"{where} has the class '{label}', which is not among the {len(classes)} class names")
+        return label
+    if not classes:
+        raise DataError(
+            f"{where} has the class index {label}, and nothing names it; put the names, one a line, into "
+            f"{CLASS_NAMES} beside the shards, or give a file as classes="
+        )
+    if int(label) >= len(classes):
+        raise DataError(f"{where} has the class index {label}; there are {len(classes)} class names, from 0 on")
+    return classes[int(label)]
