@@ -24,8 +24,43 @@ _OWN = ("folder:", "csv:", "parquet:", "webdataset:", "hf:")
 _GROUPS = ("activities", "animals", "faces", "food", "objects", "people", "symbols", "travel")
 _WORLD_BENCHMARKS = ("all", *_GROUPS, "validation", "tiny", "tiny-validation")
 _DATASETS = "trireme.benchmarks.datasets"
+_COOP = (
+    "aircraft",
+    "caltech101",
+    "cars",
+    "dtd",
+    "eurosat",
+    "flowers102",
+    "food101",
+    "imagenet",
+    "pets",
+    "sun397",
+    "ucf101",
+)
+_ELEVATER = (
+    "aircraft",
+    "caltech101",
+    "cars",
+    "cifar10",
+    "cifar100",
+    "country211",
+    "dtd",
+    "eurosat",
+    "fer2013",
+    "flowers102",
+    "food101",
+    "gtsrb",
+    "hateful-memes",
+    "kitti-distance",
+    "mnist",
+    "patch-camelyon",
+    "pets",
+    "rendered-sst2",
+    "resisc45",
+    "voc2007",
+)
 _FINE_GRAINED = ("aircraft", "cars", "cub", "dogs", "flowers102", "food101", "imagenet", "pets", "places365")
-_PUBLISHED = _FINE_GRAINED
+_PUBLISHED = (*_FINE_GRAINED, *(f"coop/{name}" for name in _COOP), "rafdb")
 _WORLD_PAIRS = ("memory", "train", "train-common", "train-fresh", "tiny-memory", "tiny-train")
 
 
@@ -128,6 +163,7 @@ BENCHMARKS = Registry(
     {
         **{f"world/{name}": f"{_WORLD}:open_benchmark" for name in _WORLD_BENCHMARKS},
         **dict.fromkeys(_PUBLISHED, f"{_DATASETS}:open_benchmark"),
+        **{f"elevater/{name}": f"{_DATASETS}.elevater:open_benchmark" for name in _ELEVATER},
     },
     dict.fromkeys(_OWN, f"{_CUSTOM}:open_benchmark"),
 )
@@ -138,6 +174,7 @@ PAIR_SETS = Registry(
     {
         **{f"world/{name}": f"{_WORLD}:open_pairs" for name in _WORLD_PAIRS},
         **dict.fromkeys(_PUBLISHED, f"{_DATASETS}:open_pairs"),
+        **{f"elevater/{name}": f"{_DATASETS}.elevater:open_pairs" for name in _ELEVATER},
     },
     dict.fromkeys(_OWN, f"{_CUSTOM}:open_pairs"),
 )

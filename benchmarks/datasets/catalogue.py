@@ -9,7 +9,12 @@ from importlib import import_module
 from trireme.benchmarks.datasets.spec import SetSpec
 from trireme.errors import DataError, unknown_name
 
-MODULES = ("trireme.benchmarks.datasets.fine_grained",)
+MODULES = (
+    "trireme.benchmarks.datasets.fine_grained",
+    "trireme.benchmarks.datasets.coop",
+    "trireme.benchmarks.datasets.rafdb",
+    "trireme.benchmarks.datasets.elevater",
+)
 """Each has `SPECS`, a tuple of `SetSpec`, and imports nothing heavy."""
 
 
