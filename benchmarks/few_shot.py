@@ -94,7 +94,7 @@ class FewShot:
         base: the set that is drawn from; every pair has a label.
         shots: N, from 1.
         rule: a name of `RULES`.
-        seed: of the draw; "first" does without.
+        seed: of the draw; "first" does without, and so does a draw of all there are.
 
     Raises:
         UsageError: N below 1, or an unknown rule.
@@ -117,9 +117,14 @@ class FewShot:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the base's fingerprint, the rule and N, and of the seed where the rule uses it."""
-        seed = None if self.rule in _UNSEEDED else self.seed
-        return fingerprint([_VERSION, self.base.fingerprint, self.rule, self.shots, seed])
+        """Hash of the base's fingerprint, the rule and N, and of the seed where it can change what is drawn."""
+        return fingerprint([_VERSION, self.base.fingerprint, self.rule, self.shots, self._effective_seed])
+
+    @cached_property
+    def _effective_seed(self) -> int | None:
+        """None where the rule uses no seed, and where no class has more than N pairs: there all are drawn."""
+        largest = max(Counter(pair.label for pair in self.base.pairs()).values(), default=0)
+        return None if self.rule in _UNSEEDED or largest <= self.shots else self.seed
 
     def pairs(self) -> Sequence[Pair]:
         """What is drawn where every pair can be kept."""
@@ -166,7 +171,7 @@ class FewShot:
         return {
             "shots": self.shots,
             "rule": self.rule,
-            "seed": None if self.rule in _UNSEEDED else self.seed,
+            "seed": self._effective_seed,
             "classes": len(labels),
             "short": len(short),
             "short_classes": dict(list(short.items())[:_NAMED]),
