@@ -205,7 +205,7 @@ IMAGENET = SetSpec(
     templates=OPEN_CLIP,
     same_names=True,
     bring="ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz, for a memory also ILSVRC2012_img_train.tar, after "
-    "registration at the page; or hub id ILSVRC/imagenet-1k (gated) saved as folders",
+    "registration at the page",
     page="https://image-net.org/challenges/LSVRC/2012/2012-downloads.php",
     licence="non-commercial research, by agreement with its page",
     archives=MappingProxyType({"ILSVRC2012_img_val.tar": "imagenet/val", "ILSVRC2012_devkit_t12.tar.gz": "imagenet"}),

@@ -18,7 +18,7 @@ from typing import Any
 
 from trireme.benchmarks.base import RowBenchmark, RowPairs
 from trireme.benchmarks.datasets.catalogue import PUBLISHED
-from trireme.benchmarks.datasets.places import Place, locate
+from trireme.benchmarks.datasets.places import Place, absent, locate
 from trireme.benchmarks.datasets.prompts import prompts
 from trireme.benchmarks.datasets.spec import SPLIT_OF, TEST, TRAIN, VALIDATION, Count, Listed, Listing, SetSpec
 from trireme.errors import DataError, UsageError
@@ -121,11 +121,6 @@ def read(spec: SetSpec, split: str) -> Listing:
     return listing
 
 
-def absent(place: Place, split: str) -> list[str]:
-    """What a split needs beyond the layout's `needs` and is not there."""
-    return [need for need in place.layout.train if not (place.folder / need).exists()] if split == TRAIN else []
-
-
 def _reader(place: Place) -> Callable[[Path, str], Listing]:
     module, _, attribute = place.layout.read.partition(":")
     reader: Callable[[Path, str], Listing] = getattr(import_module(module), attribute)
@@ -145,7 +140,8 @@ def check(spec: SetSpec, split: str, listing: Listing, folder: Path) -> None:
     if split in spec.counts:
         check_count(where, f"{split} pictures", len(listing.rows), spec.counts[split])
     classes = len(listing.class_ids)
-    wrong = next((row for row in listing.rows if not -1 <= row.label < classes), None)
+    lowest = -1 if spec.several_labels else 0
+    wrong = next((row for row in listing.rows if not lowest <= row.label < classes), None)
     if wrong is not None:
         raise DataError(
             f"{where}: {wrong.key} has a label that is none of its {classes} classes (class number {wrong.label} "

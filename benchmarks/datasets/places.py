@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from trireme.benchmarks.datasets.spec import Layout, SetSpec
+from trireme.benchmarks.datasets.spec import TRAIN, Layout, SetSpec
 from trireme.errors import DataError
 from trireme.files import home
 
@@ -79,7 +79,14 @@ def examine(spec: SetSpec) -> State:
         getattr(import_module(module), attribute)(spec)
     except DataError as error:
         return State("wrong", str(error))
-    return State("present", f"{place.folder}")
+    lacking = absent(place, TRAIN)
+    without = f", without its training pictures: {lacking[0]} is missing" if lacking else ""
+    return State("present", f"{place.folder}{without}")
+
+
+def absent(place: Place, split: str) -> list[str]:
+    """What a split needs beyond the layout's `needs` and is not there."""
+    return [need for need in place.layout.train if not (place.folder / need).exists()] if split == TRAIN else []
 
 
 def described(spec: SetSpec) -> list[str]:

@@ -63,6 +63,7 @@ class SetSpec:
         counts: pictures per split; the splits that it has are the keys ("train", "validation", "test").
         metrics: the main one first.
         templates: name of a list in `templates.json`, "FILE:SET" for one in `FILE.json`, or "open_clip:imagenet".
+        several_labels: whether a picture may have several; then its row's label is -1 (`elevater_files.LabelledListing`).
         same_names: whether two classes may be called the same, as in CLIP's names of ImageNet; never their ids.
         bring: how to get the files, in one line: an official page, or a hub id with a revision.
         archives: {official archive: folder below the data root that it is extracted in}.
@@ -81,6 +82,7 @@ class SetSpec:
     licence: str
     templates: str = ""
     metrics: tuple[str, ...] = ("top1", "top5")
+    several_labels: bool = False
     same_names: bool = False
     archives: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     verify: str = VERIFY
@@ -92,7 +94,7 @@ class Listed:
 
     Attributes:
         path: from the listing's folder, with "/".
-        label: index of its class; -1 where it is withheld.
+        label: index of its class. No set here withholds labels, so a -1 is a file that counts otherwise than we think.
         id: the path where it is "".
         caption: "" gives the set's first prompt with the class name.
     """
