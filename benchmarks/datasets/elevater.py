@@ -99,6 +99,7 @@ def _spec(name: str, entry: Mapping[str, Any]) -> SetSpec:
             }
         ),
         metrics=METRICS[entry["metric"]],
+        several_labels=entry["several_labels"],
         templates=f"elevater:{name}",
         bring=f"python download_datasets.py --ds {entry['toolkit']} --output_dir <data root>/elevater, from the page; "
         f"leave {', '.join(archives)} as they are",

@@ -63,7 +63,7 @@ class SetSpec:
         counts: pictures per split; the splits that it has are the keys ("train", "validation", "test").
         metrics: the main one first.
         templates: name of a list in `templates.json`, "FILE:SET" for one in `FILE.json`, or "open_clip:imagenet".
-        several_labels: whether a picture may have several; then its row's label is -1 (`elevater_files.LabelledListing`).
+        several_labels: whether a picture may have several; its row then has -1 (`elevater_files.LabelledListing`).
         same_names: whether two classes may be called the same, as in CLIP's names of ImageNet; never their ids.
         bring: how to get the files, in one line: an official page, or a hub id with a revision.
         archives: {official archive: folder below the data root that it is extracted in}.
