@@ -70,9 +70,10 @@ def run(
     Keys:
       suite=NAME             a named set of benchmarks and methods; the keys below replace its lists
       method=NAME,...        see `trireme ls methods`; method.NAME.FIELD=VALUE changes one setting
-      benchmark=NAME,...     see `trireme ls benchmarks`; folder:PATH, csv:PATH, parquet:PATH are yours
+      benchmark=NAME,...     see `trireme ls benchmarks`; folder:PATH, csv:PATH and the like are yours;
+                             benchmark.KEY=VALUE gives an option, such as benchmark.label=COLUMN
       encoder=NAME,...       lite by default; encoder.FIELD=VALUE changes one setting
-      memory=NAME,...        see `trireme ls memories`; folder:PATH, csv:PATH, parquet:PATH are yours; none;
+      memory=NAME,...        see `trireme ls memories`; folder:PATH, csv:PATH and the like are yours; none;
                              NAME@N draws N pictures a class with the run's seed, memory.draw=RULE says how
       ranker.FIELD=VALUE     of the multimodal models that rar asks, see `trireme ls rankers`
       seed=N,...             0 by default

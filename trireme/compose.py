@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, get_origin, get_type_hints
+from inspect import Parameter, signature
+from typing import Any, cast, get_origin, get_type_hints
 
 from trireme import config
 from trireme.errors import TriremeError, UsageError, unknown_name
-from trireme.registry import ENCODERS, METHODS, RANKERS, Registry
-from trireme.types import without_effect
+from trireme.registry import BENCHMARKS, ENCODERS, METHODS, PAIR_SETS, RANKERS, Registry
+from trireme.types import Benchmark, PairSet, without_effect
+
+_RENAMED = {"name", "validation"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,54 @@ def encoder(name: str, overrides: Mapping[str, Any], device: str | None, dtype: 
 def ranker(name: str, overrides: Mapping[str, Any], device: str | None) -> tuple[Component, Any]:
     """The ranker's component and its class; `device` applies where its config has such a field."""
     return _with_class(RANKERS, "ranker", name, overrides, {"device": device})
+
+
+def benchmark(name: str, overrides: Mapping[str, Any]) -> Benchmark:
+    """The benchmark, opened with the options of its config and of the command line.
+
+    One with a config is called by the name of its config, and one with options of the command line says them, as in
+    `pets(label=breed)`: a table never shows two different sets under one name.
+
+    Raises:
+        UsageError: an option that it does not take; the nearest is named.
+    """
+    found = config.find("benchmark", name)
+    opened = cast(Benchmark, _opened(BENCHMARKS, found.target, {**found.fields, **_plain(overrides)}))
+    if found.target == name and not overrides:
+        return opened
+    if isinstance(opened, type) or not is_dataclass(opened) or not {one.name for one in fields(opened)} >= _RENAMED:
+        raise TriremeError(f"benchmark '{found.target}' is no dataclass with a name, so it takes no options here")
+    shown = ", ".join(f"{key}={overrides[key]}" for key in sorted(overrides))
+    own = name if opened.validation == found.target else opened.validation
+    return cast(Benchmark, replace(opened, name=f"{name}({shown})" if shown else name, validation=own))
+
+
+def pairs(name: str, options: Mapping[str, Any]) -> PairSet:
+    """The pair set, opened with options.
+
+    Raises:
+        UsageError: an option that it does not take; the nearest is named.
+    """
+    return cast(PairSet, _opened(PAIR_SETS, name, _plain(options)))
+
+
+def _opened(registry: Registry, target: str, options: Mapping[str, Any]) -> Any:
+    opener = registry.load(target)
+    first, *taken = signature(opener).parameters.values()
+    known = [one.name for one in taken if one.kind is not Parameter.VAR_KEYWORD]
+    checks_itself = len(known) < len(taken)
+    for option in options:
+        if option == first.name or (option not in known and not checks_itself):
+            raise unknown_name(f"option of {target}", option, known)
+    return opener(target, **options)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as typed or as a config holds them, as plain Python."""
+    from omegaconf import OmegaConf
+
+    typed = {key: _parsed(value) for key, value in values.items()}
+    return {key: OmegaConf.to_container(one) if OmegaConf.is_config(one) else one for key, one in typed.items()}
 
 
 def _with_class(

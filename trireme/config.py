@@ -1,8 +1,8 @@
 """YAML configs, found by name: the package's own folder, then `configs/` of the working folder and $TRIREME_CONFIGS.
 
-Kinds: encoder, memory, method, ranker, suite. A file `configs/method/reco/mean.yaml` is the method `reco/mean`. A
-method, an encoder or a ranker that is registered but has no file is found too, with its default configuration. Nothing
-heavy is imported here.
+Kinds: benchmark, encoder, memory, method, ranker, suite. A file `configs/method/reco/mean.yaml` is the method
+`reco/mean`. A benchmark, a method, an encoder or a ranker that is registered but has no file is found too, with its
+default configuration. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from trireme.errors import UsageError, unknown_name
-from trireme.registry import ENCODERS, METHODS, PAIR_SETS, RANKERS
+from trireme.registry import BENCHMARKS, ENCODERS, METHODS, PAIR_SETS, RANKERS
 
-KINDS = ("encoder", "memory", "method", "ranker", "suite")
+KINDS = ("benchmark", "encoder", "memory", "method", "ranker", "suite")
 FOREIGN = "faiss:"
 """Prefix of a memory that is a FAISS index written elsewhere, with its list of labels."""
 BUILT = "built:"
@@ -30,7 +30,7 @@ _PLACES = {
 _DRAWN = re.compile(r"(.+)@([0-9]{1,9})")
 """`NAME@N`: N pictures a class of the memory NAME, drawn with the run's seed."""
 
-_REGISTRIES = {"method": METHODS, "encoder": ENCODERS, "ranker": RANKERS}
+_REGISTRIES = {"benchmark": BENCHMARKS, "method": METHODS, "encoder": ENCODERS, "ranker": RANKERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Named:
     """A named config before its schema is known.
 
     Attributes:
-        target: registry name of what it configures (methods, encoders, rankers), the pair set (memories), "" (suites).
+        target: registry name of what it configures, the pair set (memories), "" (suites).
         fields: its own settings, less `description` and the target.
         path: the file, None where a registered name or a pair set stands for itself.
         shots: of a memory `NAME@N`, how many pairs a class are drawn; 0 for all pairs.
@@ -135,6 +135,8 @@ def find(kind: str, name: str) -> Named:
 
 def _known(kind: str) -> set[str]:
     known = set(names(kind))
+    if kind == "benchmark":
+        known |= {f"{prefix}PATH" for prefix in BENCHMARKS.prefixes}
     if kind == "memory":
         known |= {*PAIR_SETS.names(), *(f"{prefix}PATH" for prefix in (*PAIR_SETS.prefixes, *_PLACES))}
     return known

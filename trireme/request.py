@@ -30,7 +30,7 @@ KEYS = (
     "workers",
 )
 _PART_KEYS = ("encoder", "memory", "device", "dtype", "workers")
-_DOTTED = ("method", "encoder", "memory", "ranker")
+_DOTTED = ("method", "benchmark", "encoder", "memory", "ranker")
 _SUITE_KEYS = ("benchmarks", "methods", "encoders", "memories", "seeds")
 _EXAMPLE = "try `trireme run suite=world` or `trireme run method=knn benchmark=world/food`"
 
@@ -75,7 +75,7 @@ def parse(arguments: Sequence[str]) -> Request:
     memories = _names(plain.get("memory"), suite.get("memories"))
     _check_names(methods, encoders, memories)
     for name in benchmarks:
-        BENCHMARKS.target(name)
+        config.find("benchmark", name)
     if not methods or not benchmarks:
         missing = (
             "method=NAME"
@@ -85,7 +85,7 @@ def parse(arguments: Sequence[str]) -> Request:
             else "suite=NAME, or method=NAME benchmark=NAME"
         )
         raise UsageError(f"nothing to run: give {missing}; {_EXAMPLE}")
-    selected = {"method": methods, "encoder": encoders, "memory": memories, "ranker": ()}
+    selected = {"method": methods, "benchmark": benchmarks, "encoder": encoders, "memory": memories, "ranker": ()}
     return Request(
         methods,
         benchmarks,
@@ -116,6 +116,9 @@ def parse_parts(arguments: Sequence[str]) -> Request:
     for key in plain:
         if key not in taken:
             raise UsageError(f"{key}= has no meaning here; this command takes {', '.join(taken)}")
+    for key in dotted:
+        if key.partition(".")[0] in ("method", "benchmark"):
+            raise UsageError(f"{key}= has no meaning here: this command runs no method and opens no benchmark")
     return Request(
         (),
         (),
@@ -125,7 +128,7 @@ def parse_parts(arguments: Sequence[str]) -> Request:
         device=plain.get("device"),
         dtype=plain.get("dtype"),
         workers=_value(plain, "workers", _at_least(0), "a whole number from 0", 0),
-        overrides=_overrides(dotted, {"method": (), "encoder": encoders, "memory": memories, "ranker": ()}),
+        overrides=_overrides(dotted, {"encoder": encoders, "memory": memories, "ranker": ()}),
     )
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from trireme import compose, config
 from trireme.benchmarks.few_shot import FewShot
 from trireme.errors import DataError, UsageError
 from trireme.files import fingerprint, home
+from trireme.memory_config import MemoryConfig
 from trireme.methods.rankers.base import Closable, Engine
 from trireme.methods.rankers.delegate import InTurn, Turns
 from trireme.progress import say
 from trireme.readable import Readable, encode_all
-from trireme.registry import open_benchmark, open_pairs
 from trireme.request import Request
 from trireme.retrieval.encoders.base import Encoder, resolve_device
 from trireme.retrieval.encoders.customised import customised_record, is_customised
@@ -31,27 +32,6 @@ from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Benchmark, ImageRef, PairSet, Role, Sample
 
 T = TypeVar("T")
-
-
-@dataclass
-class MemoryConfig:
-    """How a memory is built from a pair set.
-
-    Attributes:
-        index: the FAISS index of both sides.
-        draw: the rule by which `NAME@N` draws N pictures a class (`trireme.benchmarks.few_shot`).
-        threshold: pixel correlation above which a pair counts as a near-duplicate of a test or validation picture.
-        deduplicate_against: benchmarks whose pictures of every role are kept out. The run's own benchmark always is.
-        labels: for `faiss:PATH`, an index written elsewhere: the file with one label a row.
-        label_column: the column of that file, where it is a table.
-    """
-
-    index: IndexConfig = field(default_factory=IndexConfig)
-    draw: str = "random"
-    threshold: float = 0.9
-    deduplicate_against: list[str] = field(default_factory=list)
-    labels: str = ""
-    label_column: str = "label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +76,11 @@ class Workbench:
         return sum(part.store.forwards for part in self._opened.values() if isinstance(part, EncoderPart))
 
     def benchmark(self, name: str) -> Benchmark:
-        return self._once(("benchmark", name), lambda: open_benchmark(name))
+        options = self.request.overrides.get(("benchmark", name), {})
+        return self._once(("benchmark", name), lambda: compose.benchmark(name, options))
 
-    def pair_set(self, name: str) -> PairSet:
-        return self._once(("pairs", name), lambda: open_pairs(name))
+    def pair_set(self, name: str, options: Mapping[str, Any] = MappingProxyType({})) -> PairSet:
+        return self._once(("pairs", name, repr(sorted(options.items()))), lambda: compose.pairs(name, options))
 
     def pair_set_facts(self, name: str) -> dict[str, Any]:
         """What a record says about a pair set: how many pairs come from which source, and its fingerprint."""
@@ -248,7 +229,7 @@ class Workbench:
     def memory_pairs(self, name: str, seed: int) -> PairSet:
         """What the memory is built from: a whole pair set, or what `NAME@N` draws from it with this seed."""
         component = self.memory_component(name)
-        pairs = self.pair_set(component.target)
+        pairs = self.pair_set(component.target, component.config.pairs_options)
         if not component.shots:
             return pairs
         return self._once(("drawn", name, seed), lambda: FewShot(pairs, component.shots, component.config.draw, seed))

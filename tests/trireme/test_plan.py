@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import draw
-from trireme import compose, workbench
+from trireme import compose
 from trireme.errors import DataError, TriremeError, UsageError
 from trireme.plan import Run, default_memory, effective, make_plan, training_sets
 from trireme.request import parse
@@ -154,9 +154,9 @@ def test_a_guard_for_a_subset_that_is_not_there_stops_the_plan(
         f"method.{method}.may_lose={{comon: 1.0}}",
     )
     assert one(*asked).validation == "folder:split"
-    opened = workbench.open_benchmark
+    opened = compose.benchmark
     subsets = {"all": None, "common": ("",)}
-    monkeypatch.setattr(workbench, "open_benchmark", lambda name: replace(opened(name), subsets=subsets))
+    monkeypatch.setattr(compose, "benchmark", lambda *asked: replace(opened(*asked), subsets=subsets))
     with pytest.raises(UsageError, match="subset of folder:split in may_lose 'comon'; did you mean 'common'"):
         plan(*asked)
 

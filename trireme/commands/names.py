@@ -17,8 +17,9 @@ def _configs(kind: str) -> Iterator[Row]:
 
 
 def _benchmarks() -> Iterator[Row]:
-    for name in BENCHMARKS.names():
-        yield name, ""
+    own = config.config_files("benchmark")
+    for name in config.names("benchmark"):
+        yield name, config.find("benchmark", name).description if name in own else ""
     for prefix in BENCHMARKS.prefixes:
         yield f"{prefix}PATH", "your own pictures"
 
@@ -67,7 +68,7 @@ def show(name: str) -> int:
         path = config.config_files(kind).get(name)
         if path is not None:
             print(f"# {kind} {name}: {path}\n{path.read_text(encoding='utf-8').rstrip()}")
-        elif kind != "suite" and name in config.names(kind):
+        elif kind not in ("benchmark", "suite") and name in config.names(kind):
             print(f"# {kind} {name}: {config.find(kind, name).description}")
         else:
             continue
