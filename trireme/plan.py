@@ -92,10 +92,15 @@ def _settings(request: Request, benchmarks: Sequence[str]) -> Iterator[tuple[str
 
 
 def default_memory(benchmark: str) -> str | None:
-    """The memory of a benchmark where the command line names none: the world has its own, your pictures do not."""
+    """The memory of a benchmark where the command line names none.
+
+    The world has its own, a published set the pair set of its training pictures; your pictures have none.
+    """
     if benchmark.startswith("world/tiny"):
         return "world/tiny"
-    return "world" if benchmark.startswith("world/") else None
+    if benchmark.startswith("world/"):
+        return "world"
+    return benchmark if benchmark in PAIR_SETS.targets() else None
 
 
 def _benchmark_for_role(bench: Workbench, name: str, role: Role) -> str:
