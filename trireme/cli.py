@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from trireme import __version__
+from trireme.environment import keep_freed_memory
 from trireme.errors import unknown_name
 from trireme.faults import describe
 from trireme.progress import say
@@ -352,6 +353,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # threads that spin while they wait make torch ten times slower where another process wants the cores; torch's
     # OpenMP reads this when it loads
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    keep_freed_memory()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = os.environ.get("TRIREME_DEBUG", "") not in ("", "0") or "--debug" in given
     given = [argument for argument in given if argument != "--debug"]

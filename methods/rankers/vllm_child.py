@@ -124,6 +124,8 @@ class _Served:
         cpu = bool(current_platform.is_cpu())
         options = dict(start.options)
         options["enforce_eager"] = cpu if start.compile == "auto" else start.compile == "off"
+        if cpu and options["enforce_eager"]:
+            _compile_nothing()
         cache = start.cache_gib or (_CPU_CACHE_GIB if cpu else 0.0)
         if cache:
             options["kv_cache_memory_bytes"] = int(cache * _GIB)
@@ -140,6 +142,8 @@ class _Served:
             hf_overrides={"head_dtype": "float32"},
             **options,
         )
+        if cpu:
+            self._llm.apply_model(_float32_head)
 
     def answer(self, requests: Sequence[Request]) -> list[Output | Failure]:
         """One output a request, in their order.
@@ -171,6 +175,27 @@ class _Served:
         # Where log-probabilities are wanted there is no text to make, and rows of `prompt_logprobs` that were not
         # computed hold anything, not only tokens that there are.
         return SamplingParams(detokenize=not (request.first or request.tail), **options)
+
+
+def _compile_nothing() -> None:
+    """Samplers that vLLM compiles anyway take seconds for every new shape, and are little beside the model."""
+    import torch._dynamo
+
+    torch._dynamo.config.disable = True
+
+
+def _float32_head(model: Any) -> None:
+    """The output layer in float32 once: without a GPU vLLM else converts its weights at every call.
+
+    A head of its own may hold the very weights of the word embeddings, which stay as they are. Where the layer of the
+    word embeddings itself is the head, nothing is done.
+    """
+    import torch
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    for module in model.modules():
+        if isinstance(module, ParallelLMHead):
+            module.weight = torch.nn.Parameter(module.weight.detach().float(), requires_grad=False)
 
 
 def _refusals() -> tuple[type[Exception], ...]:
