@@ -13,7 +13,7 @@ from trireme.files import fingerprint
 from trireme.methods.base import Validation
 from trireme.progress import say
 from trireme.registry import PAIR_SETS
-from trireme.request import Request
+from trireme.request import Request, is_own_draw
 from trireme.types import Role, without_effect
 from trireme.workbench import Workbench
 
@@ -88,7 +88,21 @@ def _settings(request: Request, benchmarks: Sequence[str]) -> Iterator[tuple[str
     for encoder in request.encoders:
         for benchmark in benchmarks:
             for memory in request.memories or (default_memory(benchmark),):
-                yield encoder, benchmark, None if memory == "none" else memory
+                yield encoder, benchmark, None if memory == "none" else _memory_of(benchmark, memory)
+
+
+def _memory_of(benchmark: str, memory: str | None) -> str | None:
+    """`@N` stands for N pictures a class of the benchmark's own memory.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if memory is None or not is_own_draw(memory):
+        return memory
+    own = default_memory(benchmark)
+    if own is None:
+        raise UsageError(f"memory={memory} draws from a benchmark's own memory, and {benchmark} has none; name one")
+    return own + memory
 
 
 def default_memory(benchmark: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ KEYS = (
 _PART_KEYS = ("encoder", "memory", "device", "dtype", "workers")
 _DOTTED = ("method", "benchmark", "encoder", "memory", "ranker")
 _SUITE_KEYS = ("benchmarks", "methods", "encoders", "memories", "seeds")
+_OWN_DRAW = re.compile(r"@[1-9][0-9]{0,8}")
 _EXAMPLE = "try `trireme run suite=world` or `trireme run method=knn benchmark=world/food`"
 
 
@@ -41,7 +43,8 @@ class Request:
 
     Attributes:
         overrides: (kind, name) -> {dotted key of its config: value as typed}.
-        memories: names; () lets the benchmarks decide (`world/*` have one of their own), ("none",) forbids any.
+        memories: names; () lets the benchmarks decide (`world/*` have one of their own), "@N" is N pictures a class of
+            that, ("none",) forbids any.
         device, dtype: for the encoder and for trained parts; None leaves what the encoder's config says.
         batch_size: samples per stored batch of predictions. Never changes a result.
         workers: threads that read pictures, 0 for one a core. Never changes a result.
@@ -73,7 +76,7 @@ def parse(arguments: Sequence[str]) -> Request:
     benchmarks = _names(plain.get("benchmark"), suite.get("benchmarks"))
     encoders = _names(plain.get("encoder"), suite.get("encoders")) or ("lite",)
     memories = _names(plain.get("memory"), suite.get("memories"))
-    _check_names(methods, encoders, memories)
+    _check_names(methods, encoders, [name for name in memories if not is_own_draw(name)])
     for name in benchmarks:
         config.find("benchmark", name)
     if not methods or not benchmarks:
@@ -130,6 +133,11 @@ def parse_parts(arguments: Sequence[str]) -> Request:
         workers=_value(plain, "workers", _at_least(0), "a whole number from 0", 0),
         overrides=_overrides(dotted, {"encoder": encoders, "memory": memories, "ranker": ()}),
     )
+
+
+def is_own_draw(memory: str) -> bool:
+    """Whether a memory is `@N`: N pictures a class of each benchmark's own memory, as `NAME@N` is of NAME."""
+    return _OWN_DRAW.fullmatch(memory) is not None
 
 
 def _check_names(methods: Sequence[str], encoders: Sequence[str], memories: Sequence[str]) -> None:
@@ -231,7 +239,8 @@ def _overrides(
             found.setdefault((kind, ""), {})[rest] = value
         else:
             for name in selected[kind]:
-                found.setdefault((kind, name), {})[rest] = value
+                of = "" if kind == "memory" and is_own_draw(name) else name
+                found.setdefault((kind, of), {})[rest] = value
     return found
 
 
