@@ -61,6 +61,9 @@ _ELEVATER = (
 )
 _FINE_GRAINED = ("aircraft", "cars", "cub", "dogs", "flowers102", "food101", "imagenet", "pets", "places365")
 _PUBLISHED = (*_FINE_GRAINED, *(f"coop/{name}" for name in _COOP), "rafdb")
+_DETECTION = "trireme.benchmarks.detection"
+_DETECTION_SETS = ("coco", "lvis", "v3det")
+_WORLD_DETECTION = ("detection", "detection-proposals", "detection-validation")
 _WORLD_PAIRS = ("memory", "train", "train-common", "train-fresh", "tiny-memory", "tiny-train")
 
 
@@ -164,6 +167,8 @@ BENCHMARKS = Registry(
         **{f"world/{name}": f"{_WORLD}:open_benchmark" for name in _WORLD_BENCHMARKS},
         **dict.fromkeys(_PUBLISHED, f"{_DATASETS}:open_benchmark"),
         **{f"elevater/{name}": f"{_DATASETS}.elevater:open_benchmark" for name in _ELEVATER},
+        **dict.fromkeys(_DETECTION_SETS, f"{_DETECTION}.sets:open_benchmark"),
+        **{f"world/{name}": f"{_DETECTION}.world:open_benchmark" for name in _WORLD_DETECTION},
     },
     dict.fromkeys(_OWN, f"{_CUSTOM}:open_benchmark"),
 )
@@ -204,12 +209,12 @@ REGISTRIES = (METHODS, BENCHMARKS, PAIR_SETS, ENCODERS, RANKERS)
 
 
 def open_benchmark(name: str, **options: Any) -> Benchmark:
-    """Open a benchmark by its registered name or by `folder:PATH`, `csv:PATH`, `parquet:PATH`."""
+    """Open a benchmark by its registered name or by `folder:PATH`, `csv:PATH` and the like."""
     benchmark: Benchmark = BENCHMARKS.load(name)(name, **options)
     return benchmark
 
 
 def open_pairs(name: str, **options: Any) -> PairSet:
-    """Open a pair set by its registered name or by `folder:PATH`, `csv:PATH`, `parquet:PATH`."""
+    """Open a pair set by its registered name or by `folder:PATH`, `csv:PATH` and the like."""
     pairs: PairSet = PAIR_SETS.load(name)(name, **options)
     return pairs

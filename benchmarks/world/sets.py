@@ -20,8 +20,8 @@ from trireme.types import Benchmark, ImageRef, Pair, PairSet, Role, Sample
 _TINY = {COMMON: 16, FRESH: 4, FRESH_VALIDATION: 4, RARE: 8}  # classes of world/tiny, from one Unicode group
 _TINY_GROUP = "animals"
 
-_SUBSETS: Mapping[str, tuple[str, ...] | None] = {"all": None, "common": (COMMON,), "rare": (RARE,)}
-_VALIDATION_SUBSETS: Mapping[str, tuple[str, ...] | None] = {
+SUBSETS: Mapping[str, tuple[str, ...] | None] = {"all": None, "common": (COMMON,), "rare": (RARE,)}
+VALIDATION_SUBSETS: Mapping[str, tuple[str, ...] | None] = {
     "all": None,
     "common": (COMMON,),
     "fresh": (FRESH_VALIDATION,),
@@ -70,13 +70,13 @@ def open_benchmark(name: str, **options: object) -> Benchmark:
     if name not in BENCHMARKS:
         raise unknown_name("benchmark", name, BENCHMARKS)
     part = name.removeprefix("world/")
-    rows = _pictures()
+    rows = pictures()
     classes = _classes(rows, part)
     if part.endswith("validation"):
         chosen = [row for row in rows if row.is_for(VALIDATION) and row.split in (COMMON, FRESH_VALIDATION)]
-        return _benchmark(name, classes, chosen, Role.VALIDATION, _VALIDATION_SUBSETS, name)
+        return _benchmark(name, classes, chosen, Role.VALIDATION, VALIDATION_SUBSETS, name)
     validation = "world/tiny-validation" if part == "tiny" else "world/validation"
-    return _benchmark(name, classes, [row for row in rows if row.is_for(TEST)], Role.TEST, _SUBSETS, validation)
+    return _benchmark(name, classes, [row for row in rows if row.is_for(TEST)], Role.TEST, SUBSETS, validation)
 
 
 def open_pairs(name: str, **options: object) -> PairSet:
@@ -89,7 +89,7 @@ def open_pairs(name: str, **options: object) -> PairSet:
     _no_options(name, options)
     if name not in _PAIRS:
         raise unknown_name("pair set", name, _PAIRS)
-    rows = _pictures()
+    rows = pictures()
     if name.startswith("world/tiny-"):
         tiny = _classes(rows, "tiny")
         rows = tuple(row for row in rows if row.hexcode in tiny)
@@ -159,7 +159,12 @@ def _benchmark(
     )
 
 
-def _pictures() -> tuple[Picture, ...]:
+def pictures() -> tuple[Picture, ...]:
+    """Every kept picture, in class order.
+
+    Raises:
+        DataError: the world is not prepared.
+    """
     found = prepare.index_state()
     if found != "present":
         state = "not prepared" if found == "missing" else "damaged or of another version"

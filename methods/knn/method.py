@@ -41,7 +41,7 @@ class Knn:
     """Ranks classes by the labels of the nearest memory pictures, restricted to pictures of the benchmark's classes."""
 
     Config: ClassVar[type[KnnConfig]] = KnnConfig
-    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT})
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT, Task.DETECTION})
     version: ClassVar[int] = 1
     supervision = Supervision(inference="labels")
     needs_memory = True

@@ -40,7 +40,7 @@ class React:
     """Ranks classes by zero-shot with the customised encoder. The memory is not used at inference."""
 
     Config: ClassVar[type[ReactConfig]] = ReactConfig
-    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT})
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT, Task.DETECTION})
     version: ClassVar[int] = 1
     needs_memory = True
 

@@ -36,7 +36,7 @@ class Reco:
     """Ranks classes by the similarity of the refined picture and the refined prompts. Reads captions, never labels."""
 
     Config: ClassVar[type[RecoConfig]] = RecoConfig
-    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT})
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT, Task.DETECTION})
     version: ClassVar[int] = 1
 
     def __init__(self, config: RecoConfig) -> None:

@@ -26,7 +26,7 @@ class ZeroShot:
     """Ranks classes by the cosine between the picture and each class's ensembled prompts."""
 
     Config: ClassVar[type[ZeroShotConfig]] = ZeroShotConfig
-    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT})
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT, Task.DETECTION})
     supervision = Supervision()
     version: ClassVar[int] = 1
     needs_memory = False

@@ -1,0 +1,293 @@
+"""Annotation files of detection sets: COCO's JSON, and what LVIS and V3Det add to it. Read once a process, and checked.
+
+Boxes are x, y, width, height in pixels of the file, from its upper left corner.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trireme.errors import DataError
+from trireme.types import Ints
+
+Doubles = NDArray[np.float64]
+
+FREQUENCIES = ("r", "c", "f")
+_TABLES = ("images", "annotations", "categories")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of an annotation file.
+
+    Attributes:
+        id: of the file.
+        file: its path from the folder of pictures, with "/".
+        absent: indices of classes of which it is known that the picture shows none (LVIS `neg_category_ids`).
+        partial: indices of classes of which only some objects have a box (LVIS `not_exhaustive_category_ids`).
+    """
+
+    id: int
+    file: str
+    width: int
+    height: int
+    absent: frozenset[int] = frozenset()
+    partial: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What an annotation file says; a class is an index into `categories`, a picture one into `pictures`.
+
+    Attributes:
+        federated: whether a picture says only of some classes which objects it shows, as LVIS has it.
+        pictures: by id.
+        categories: as the file has them, by id.
+        ids, image, label: (b,) id, picture and class of each box, in the order of the file.
+        boxes: (b, 4); areas: (b,) in square pixels, of the mask where there is one; what small and large are told by.
+        crowd: (b,) boxes around many objects: found ones inside of them count neither for nor against.
+        empty: (b,) boxes without area: no picture of them can be shown, they stay among what should be found.
+        notes: {what: how many} of boxes that deserve a word.
+    """
+
+    path: Path
+    federated: bool
+    pictures: tuple[Picture, ...]
+    categories: tuple[Mapping[str, Any], ...]
+    ids: Ints
+    image: Ints
+    label: Ints
+    boxes: Doubles
+    areas: Doubles
+    crowd: NDArray[np.bool_]
+    empty: NDArray[np.bool_]
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def frequencies(self) -> tuple[str, ...]:
+        """The letter of every class: r, c or f as LVIS counts them, "" in other files."""
+        return tuple(str(one.get("frequency", "")) for one in self.categories)
+
+
+FileOf = Callable[[Mapping[str, Any]], str]
+
+
+def by_file_name(image: Mapping[str, Any]) -> str:
+    """Where COCO and V3Det say that a picture is."""
+    return str(image["file_name"])
+
+
+def by_coco_url(image: Mapping[str, Any]) -> str:
+    """Where LVIS v1.0 says so: the last two parts of its `coco_url`, train2017/... or val2017/..."""
+    return "/".join(str(image["coco_url"]).split("/")[-2:])
+
+
+def read_annotations(path: Path, federated: bool = False, file_of: FileOf = by_file_name) -> Annotations:
+    """Read and check an annotation file; the same file is read once a process.
+
+    Args:
+        federated: it must have LVIS's own fields.
+        file_of: the path of a picture from its entry in `images`.
+
+    Raises:
+        DataError: it is missing, no JSON, not of that format, or contradicts itself; names the file and the entry.
+    """
+    try:
+        stamp = path.stat()
+    except OSError as error:
+        raise DataError(f"there is no annotation file {path}") from error
+    return _read(path, (stamp.st_mtime_ns, stamp.st_size), federated, file_of)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, stamp: tuple[int, int], federated: bool, file_of: FileOf) -> Annotations:
+    content = _load(path)
+    where = f"annotation file {path}"
+    images = _by_id(where, "images", content["images"])
+    categories = _by_id(where, "categories", content["categories"])
+    place = {one["id"]: i for i, one in enumerate(categories)}
+    if federated:
+        for one in categories:
+            if one.get("frequency") not in FREQUENCIES:
+                raise DataError(
+                    f"{where}: category {one['id']} has the frequency {one.get('frequency')!r}; LVIS: r, c, f"
+                )
+    pictures = tuple(_picture(where, one, place if federated else None, file_of) for one in images)
+    doubled = _doubled(one.file for one in pictures)
+    if doubled is not None:
+        raise DataError(f"{where}: two images are the file '{doubled}'; it is damaged")
+    found = _boxes(where, content["annotations"], pictures, place)
+    return Annotations(path, federated, pictures, tuple(categories), **found)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The JSON without its outlines, which are most of it and of no use here."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            content = json.load(file, object_hook=_without_outline)
+    except (OSError, ValueError) as error:
+        raise DataError(f"annotation file {path} cannot be read: {error}; fetch it again") from error
+    if not isinstance(content, dict):
+        raise DataError(
+            f"annotation file {path} holds a {type(content).__name__}, not an object; results are no annotations"
+        )
+    for table in _TABLES:
+        rows = content.get(table)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise DataError(
+                f"annotation file {path} has no list '{table}'; COCO and LVIS files have {', '.join(_TABLES)}"
+            )
+    return content
+
+
+def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
+    entry.pop("segmentation", None)
+    return entry
+
+
+def _by_id(where: str, table: str, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    if not rows:
+        raise DataError(f"{where}: '{table}' is empty")
+    for row in rows:
+        if type(row.get("id")) is not int:
+            raise DataError(f"{where}: an entry of '{table}' has the id {row.get('id')!r}; ids are whole numbers")
+    doubled = _doubled(row["id"] for row in rows)
+    if doubled is not None:
+        raise DataError(f"{where}: two entries of '{table}' have the id {doubled}; it is damaged or of another version")
+    return sorted(rows, key=lambda row: row["id"])
+
+
+def _doubled(values: Any) -> Any:
+    return next((value for value, count in Counter(values).items() if count > 1), None)
+
+
+def _picture(where: str, row: Mapping[str, Any], place: Mapping[int, int] | None, file_of: FileOf) -> Picture:
+    what = f"{where}: image {row['id']}"
+    try:
+        file, width, height = file_of(row), int(row["width"]), int(row["height"])
+        lists = [row[key] for key in ("neg_category_ids", "not_exhaustive_category_ids")] if place is not None else []
+    except KeyError as error:
+        of = "LVIS v1.0" if place is not None else "COCO"
+        raise DataError(f"{what} has no {error}; the file is no {of} annotation file, or of another version") from error
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} has a width or height that is no number") from error
+    if not below(file):
+        raise DataError(f"{what} is the file '{file}', which leaves the folder of pictures; nothing outside it is read")
+    if width < 1 or height < 1:
+        raise DataError(f"{what} is {width} x {height} pixels large")
+    if place is None:
+        return Picture(row["id"], file, width, height)
+    for ids in lists:
+        unknown = next((one for one in ids if one not in place), None)
+        if unknown is not None:
+            raise DataError(f"{what} lists category {unknown}, which 'categories' does not have")
+    absent, partial = (frozenset(place[one] for one in ids) for ids in lists)
+    return Picture(row["id"], file, width, height, absent, partial)
+
+
+def below(path: str) -> bool:
+    """Whether a relative path stays below where it starts; also of Windows' kind."""
+    plain = path.replace("\\", "/")
+    return bool(plain) and not plain.startswith("/") and ":" not in plain[:2] and ".." not in plain.split("/")
+
+
+def _boxes(
+    where: str, rows: Sequence[Mapping[str, Any]], pictures: Sequence[Picture], place: Mapping[int, int]
+) -> dict[str, Any]:
+    if not rows:
+        raise DataError(f"{where}: 'annotations' is empty; there is nothing to find")
+    at = {one.id: i for i, one in enumerate(pictures)}
+    for row in rows:
+        for key, known in (("image_id", at), ("category_id", place)):
+            if row.get(key) not in known:
+                raise DataError(
+                    f"{where}: annotation {row.get('id')} has the {key} {row.get(key)}, which the file does not have"
+                )
+        if type(row.get("id")) is not int:
+            raise DataError(f"{where}: an annotation has the id {row.get('id')!r}; ids are whole numbers")
+    doubled = _doubled(row["id"] for row in rows)
+    if doubled is not None:
+        raise DataError(f"{where}: two annotations have the id {doubled}; it is damaged or of another version")
+    image = np.array([at[row["image_id"]] for row in rows], dtype=np.int64)
+    boxes = box_table(where, "annotation", [(row["id"], row.get("bbox")) for row in rows])
+    sizes = np.array([(one.width, one.height) for one in pictures], dtype=np.float64)[image]
+    notes = check_inside(where, "annotation", [row["id"] for row in rows], boxes, sizes)
+    crowd = np.array([bool(row.get("iscrowd", 0)) for row in rows])
+    return {
+        "ids": np.array([row["id"] for row in rows], dtype=np.int64),
+        "image": image,
+        "label": np.array([place[row["category_id"]] for row in rows], dtype=np.int64),
+        "boxes": boxes,
+        "areas": _areas(where, rows, boxes),
+        "crowd": crowd,
+        "empty": (boxes[:, 2:] <= 0).any(axis=1),
+        "notes": {**notes, "boxes around crowds": int(crowd.sum())},
+    }
+
+
+def _areas(where: str, rows: Sequence[Mapping[str, Any]], boxes: Doubles) -> Doubles:
+    """`area`, which COCO and LVIS files have; of files without masks (V3Det) it is that of the box."""
+    if not any("area" in row for row in rows):
+        return np.asarray(boxes[:, 2] * boxes[:, 3])
+    try:
+        return np.array([float(row["area"]) for row in rows])
+    except (KeyError, TypeError, ValueError) as error:
+        bad = next(row["id"] for row in rows if not isinstance(row.get("area"), int | float))
+        raise DataError(f"{where}: annotation {bad} has no area, which others of the file have") from error
+
+
+def box_table(where: str, what: str, rows: Sequence[tuple[Any, Any]]) -> Doubles:
+    """(b, 4) boxes of (id, box) pairs.
+
+    Raises:
+        DataError: one is not made of four finite numbers, or has a negative side.
+    """
+    try:
+        boxes = np.array([box for _, box in rows], dtype=np.float64)
+        fine = boxes.shape == (len(rows), 4) and bool(np.isfinite(boxes).all()) and bool((boxes[:, 2:] >= 0).all())
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        name, box = next((one for one in rows if not _is_box(one[1])), rows[0])
+        raise DataError(f"{where}: {what} {name} has the box {box}; a box is x, y, width, height in pixels")
+    return boxes
+
+
+def _is_box(box: Any) -> bool:
+    try:
+        found = np.array(box, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return found.shape == (4,) and bool(np.isfinite(found).all()) and bool((found[2:] >= 0).all())
+
+
+def check_inside(where: str, what: str, ids: Sequence[Any], boxes: Doubles, sizes: Doubles) -> dict[str, int]:
+    """How many boxes have no area, and how many reach over an edge of their picture; evaluators leave them as they are.
+
+    Args:
+        sizes: (b, 2) width and height of each box's picture.
+
+    Raises:
+        DataError: a box with an area lies wholly outside of its picture; file and pictures do not belong together.
+    """
+    start, end = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    empty = (boxes[:, 2:] <= 0).any(axis=1)
+    outside = ((start >= sizes) | (end <= 0)).any(axis=1) & ~empty
+    if outside.any():
+        first = int(np.flatnonzero(outside)[0])
+        shown = ", ".join(f"{value:g}" for value in boxes[first])
+        raise DataError(
+            f"{where}: {what} {ids[first]} has the box ({shown}), outside of its picture of {sizes[first, 0]:g} x "
+            f"{sizes[first, 1]:g} pixels; {int(outside.sum())} such boxes"
+        )
+    over = ((start < 0) | (end > sizes)).any(axis=1) & ~empty
+    return {"boxes without area": int(empty.sum()), "boxes over an edge": int(over.sum())}
