@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,8 +78,12 @@ def unguarded(may_lose: Mapping[str, float], validation: Validation) -> list[str
     Such are pictures in folders and tables: there a guard that a method's config sets for other benchmarks is void.
 
     Raises:
-        UsageError: the benchmark has subsets, and this is none of them, or none that a validation picture is in.
+        UsageError: the benchmark has subsets, and this is none of them, or none that a validation picture is in; or the
+            points are no number from 0.
     """
+    for subset, points in may_lose.items():
+        if not (math.isfinite(points) and points >= 0):
+            raise UsageError(f"may_lose.{subset}={points:g}: give points of a score, 0 or more")
     benchmark = validation.benchmark
     groups = {benchmark.class_groups[sample.label] for sample in validation.samples}
     held = [name for name, of in benchmark.subsets.items() if of is None or groups & set(of)]

@@ -23,9 +23,9 @@ from trireme.methods.react.steps import (
     epochs_left,
     optimiser_of,
     precision_of,
-    schedule,
 )
 from trireme.methods.react.towers import Tower, load_tensors, tensors_of, train_mode
+from trireme.methods.schedules import warm_cosine
 from trireme.progress import progress, say
 from trireme.types import Ints
 
@@ -111,7 +111,7 @@ class Customisation:
             loss = float(self._stepper.backward(inputs, state.step))
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is not finite in step {state.step + 1}", epoch)
-            self._stepper.update(self._optimiser, schedule(state.step, self._steps, self._config.warmup))
+            self._stepper.update(self._optimiser, warm_cosine(state.step, self._steps, self._config.warmup))
             state.step += 1
             state.running += loss
             self._average()

@@ -1,4 +1,4 @@
-"""One optimiser step of the customisation: precision, accumulation, several processes, schedule."""
+"""One optimiser step of the customisation: precision, accumulation, several processes."""
 
 from __future__ import annotations
 
@@ -41,14 +41,6 @@ def batch_size(pairs: int, config: ReactConfig) -> int:
     """Pairs of a step: `batch`, or as many as there are, cut so that every pass of every process gets the same."""
     unit = config.accumulation * processes()
     return min(config.batch, pairs) // unit * unit
-
-
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Factor on the learning rate: linear warm-up over a share of the steps, then half a cosine to zero."""
-    warm = round(warmup * steps)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
 def optimiser_of(trainable: Mapping[str, nn.Parameter], config: ReactConfig, device: torch.device) -> torch.optim.AdamW:

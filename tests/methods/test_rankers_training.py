@@ -182,7 +182,7 @@ def test_training_teaches_the_names(folder: Path, lessons: list[Lesson], tmp_pat
 
 def material(refs: list[ImageRef]) -> Material:
     neighbours = np.array([[0, 1, 2], [1, 3, 0], [2, 0, 1], [3, 1, 2]])
-    return Material([f"p{i}" for i in range(4)], refs, [0, 1, 2, 3], neighbours, NAMES, {"pairs": []})
+    return Material(refs, [0, 1, 2, 3], neighbours, NAMES, {"pairs": []})
 
 
 def test_the_adapter_and_the_merged_checkpoint_are_what_engines_load(

@@ -26,9 +26,9 @@ from trireme.methods.react.steps import (
     epochs_left,
     optimiser_of,
     precision_of,
-    schedule,
 )
 from trireme.methods.react.towers import Inputs, Tower
+from trireme.methods.schedules import warm_cosine
 from trireme.types import Floats, ImageRef, Ints
 
 from .customising import disc_context, recipe, tower_of
@@ -167,7 +167,7 @@ def test_batches_are_shuffled_anew_by_epoch_and_seed() -> None:
     ],
 )
 def test_schedule(step: int, steps: int, warmup: float, factor: float) -> None:
-    assert schedule(step, steps, warmup) == pytest.approx(factor, abs=1e-12)
+    assert warm_cosine(step, steps, warmup) == pytest.approx(factor, abs=1e-12)
 
 
 def test_epochs_left() -> None:

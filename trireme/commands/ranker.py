@@ -86,7 +86,7 @@ def _material(config: TrainRankerConfig, bench: Workbench) -> Material:
         neighbours, found = _neighbours(config, bench, benchmark, pairs)
         sources |= found
     refs, labels = [pair.image for pair in pairs], [index[pair.label] for pair in pairs]
-    return Material([pair.id for pair in pairs], refs, labels, neighbours, benchmark.class_names, sources)
+    return Material(refs, labels, neighbours, benchmark.class_names, sources)
 
 
 def _neighbours(

@@ -19,6 +19,7 @@ from trireme.methods import checkpoints
 from trireme.methods.checkpoints import State
 from trireme.methods.rankers import chat
 from trireme.methods.rankers.training.data import Lesson
+from trireme.methods.schedules import warm_cosine
 from trireme.progress import progress, say
 from trireme.retrieval.encoders.lite.augment import augment
 
@@ -195,7 +196,7 @@ class Finetuning:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(list(self.trainable.values()), self._config.clip)
         for group in optimiser.param_groups:
-            group["lr"] = group["base"] * _schedule(step, self.steps, self._config.warmup)
+            group["lr"] = group["base"] * warm_cosine(step, self.steps, self._config.warmup)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         return float(loss.detach())
@@ -265,10 +266,3 @@ def _layers(model: Any, last: int) -> list[int]:
     if not 0 <= last <= blocks:
         raise UsageError(f"layers={last}: the language model has {blocks} blocks; 0 is all of them")
     return list(range(blocks - (last or blocks), blocks))
-
-
-def _schedule(step: int, steps: int, warmup: float) -> float:
-    warm = max(1, round(warmup * steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))

@@ -72,13 +72,12 @@ class Material:
     """What lessons are made of.
 
     Attributes:
-        ids, refs, labels: n pictures, their pair ids and class indices.
+        refs, labels: n pictures and their class indices.
         neighbours: (n, k) class indices of each picture's nearest memory pictures, itself excluded; -1 where none.
         names: of the classes.
         sources: of the record: pair sets, memory and encoder, with their fingerprints.
     """
 
-    ids: Sequence[str]
     refs: Sequence[ImageRef]
     labels: Sequence[int]
     neighbours: Ints
