@@ -105,10 +105,12 @@ def _templates(given: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _refs(rows: Sequence[Row]) -> list[ImageRef]:
-    hashes = file_hashes([row.path for row in rows], workers=2)
+    unknown = [row.path for row in rows if row.sha256 is None]
+    found = dict(zip(unknown, file_hashes(unknown, workers=2), strict=True))
+    hashes = (row.sha256 or found[row.path] for row in rows)
     return [
-        ImageRef(row.path, found if isinstance(found, str) else None, row.region)
-        for row, found in zip(rows, hashes, strict=True)
+        ImageRef(row.path, digest if isinstance(digest, str) else None, row.region)
+        for row, digest in zip(rows, hashes, strict=True)
     ]
 
 

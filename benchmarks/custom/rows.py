@@ -27,6 +27,7 @@ class Row:
         path: of the picture's file, or of the part of a file that holds it (`trireme.parts`).
         label: the class, "" where it has none: good for a memory with captions, not for a benchmark.
         split: a value of `SPLITS`, "" where the data has no splits.
+        sha256: of the picture's bytes, where the reader knows it.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Row:
     caption: str
     split: str
     region: Region | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

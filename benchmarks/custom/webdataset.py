@@ -19,15 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from trireme.benchmarks.custom.rows import SPLITS, Data, Row, absolute, files_below, unique_classes
-from trireme.benchmarks.custom.tars import members
+from trireme.benchmarks.custom.shards import entries
 from trireme.errors import DataError, UsageError
-from trireme.parts import Part, read_bytes
+from trireme.parts import Part
 
 OPTIONS = ("classes", "caption", "label")
 CLASS_NAMES = "classnames.txt"
-_PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm"))
-_TEXTS = ("txt", "cls", "json")
-_TEXT_BYTES = 2**20
 _BRACE = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MOST_SHARDS = 10**6
@@ -139,43 +136,14 @@ def _class_names(shards: Sequence[Path], given: Any) -> tuple[str, ...]:
 
 
 def _rows(shard: Path, split: str, reading: _Reading) -> Iterator[Row]:
-    for key, parts in _samples(shard).items():
-        where = f"{shard}: the sample '{key}'"
-        pictures = [part for ending, part in parts.items() if ending in _PICTURES]
-        if len(pictures) != 1:
-            has = f"has {len(pictures)} pictures ({', '.join(part.name for part in pictures)})"
-            raise DataError(f"{where} {has if pictures else 'has no picture'}; every key needs exactly one")
-        texts = {ending: _text(where, parts[ending]) for ending in _TEXTS if ending in parts}
-        told = _object(where, texts["json"]) if "json" in texts else {}
-        label = texts["cls"] if "cls" in texts else _field(where, told, reading.label)
-        caption = texts["txt"] if "txt" in texts else _field(where, told, reading.caption)
-        name = f"{split}/{key}" if split else key
-        yield Row(name, pictures[0].path, _label(where, label, reading), caption, split)
-
-
-def _samples(shard: Path) -> dict[str, dict[str, Part]]:
-    """{key: {ending: part}} of a shard, in its order. Other members, and hidden files, are none of ours."""
-    found: dict[str, dict[str, Part]] = {}
-    for part in members(str(shard)):
-        folder, slash, name = part.name.rpartition("/")
-        key, _, ending = name.partition(".")
-        ending = ending.lower()
-        if not key or (ending not in _PICTURES and ending not in _TEXTS):
-            continue
-        sample = found.setdefault(folder + slash + key, {})
-        if ending in sample:
-            raise DataError(f"{shard}: '{sample[ending].name}' and '{part.name}' are one member of one sample")
-        sample[ending] = part
-    return found
-
-
-def _text(where: str, part: Part) -> str:
-    if part.size > _TEXT_BYTES:
-        raise DataError(f"{where} has {part.size} bytes of text in '{part.name}'; more than {_TEXT_BYTES} are refused")
-    try:
-        return read_bytes(part.path).decode("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: '{part.name}' is not text in UTF-8: {error}") from error
+    for entry in entries(shard):
+        where = f"{shard}: the sample '{entry.key}'"
+        told = {} if entry.json is None else _object(where, entry.json)
+        label = _field(where, told, reading.label) if entry.cls is None else entry.cls
+        caption = _field(where, told, reading.caption) if entry.txt is None else entry.txt
+        name = f"{split}/{entry.key}" if split else entry.key
+        path = Part(str(shard), entry.offset, entry.size, entry.picture).path
+        yield Row(name, path, _label(where, label, reading), caption, split, sha256=entry.sha256)
 
 
 def _object(where: str, text: str) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from trireme.benchmarks.custom import open_benchmark, open_pairs, tars
+from trireme.benchmarks.custom import open_benchmark, open_pairs, shards, tars
 from trireme.errors import DataError, UsageError
 from trireme.parts import Part, part_of, read_bytes
 from trireme.types import Role
@@ -137,16 +138,17 @@ def test_the_keys_of_json_members_can_be_given(tmp_path: Path) -> None:
     [
         (
             {"a.png": b"1", "a.jpg": b"2", "a.cls": "fox"},
-            r"'a' has 2 pictures \(a\.png, a\.jpg\); every key needs exactly",
+            "the sample 'a' has two pictures, a.png and a.jpg; every key",
         ),
         ({"a.cls": "fox", "b.png": b"1", "b.cls": "fox"}, "'a' has no picture"),
-        ({"a.png": b"1", "a.PNG": b"2", "a.cls": "fox"}, r"'a\.png' and 'a\.PNG' are one member of one sample"),
+        ({"a.png": b"1", "a.PNG": b"2", "a.cls": "fox"}, "the sample 'a' has two pictures, a.png and a.PNG"),
         ({"a.png": b"1", "a.cls": "7"}, "class index 7, and nothing names it; put the names, one a line"),
         ({"a.png": b"1", "a.txt": b"\xff\xfe"}, r"'a\.txt' is not text in UTF-8"),
         ({"a.png": b"1", "a.json": "{"}, r"a \.json that is not JSON"),
         ({"a.png": b"1", "a.json": "[1]"}, r"a \.json that holds list"),
         ({"a.png": b"1", "a.json": '{"label": [1, 2]}'}, "has list as 'label' in its .json"),
-        ({"a.png": b"1", "a.txt": b"x" * (2**20 + 1)}, "1048577 bytes of text in 'a.txt'"),
+        ({"a.png": b"1", "a.txt": "x", "a.TXT": "y", "a.cls": "fox"}, r"the sample 'a' has two \.txt members"),
+        ({"a.png": b"1", "a.txt": b"x" * (2**20 + 1)}, r"'a\.txt' has 1048577 bytes; a text of over 1048576 is none"),
         ({"../a.png": b"1", "../a.cls": "fox"}, r"member '\.\./a\.png' leaves the shard's own folder"),
         ({"/etc/a.png": b"1", "/etc/a.cls": "fox"}, "leaves the shard's own folder"),
         ({}, "no pictures found"),
@@ -184,7 +186,7 @@ def test_one_key_in_two_shards_is_named(tmp_path: Path) -> None:
 def test_a_member_that_is_there_twice_is_named(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         for name in ("a.png", "a.cls", "a.png"):
-            tar.addfile(*member(name, png(1)))
+            tar.addfile(*member(name, b"fox"))
     with pytest.raises(DataError, match=r"member 'a\.png' is there twice"):
         open_benchmark(f"webdataset:{tmp_path}/x.tar")
 
@@ -214,9 +216,9 @@ def test_a_shard_cut_anywhere_is_refused(tmp_path: Path, format: int) -> None:
         tmp_path / "whole.tar", {"a.png": png(1), "a.cls": "fox", f"{long}.png": png(2), f"{long}.cls": "owl"}, format
     )
     content = whole.read_bytes()
-    names = [part.name for part in tars.members(str(whole))]
+    names = [part.name for part, _ in tars.members(str(whole))]
     assert names == ["a.png", "a.cls", f"{long}.png", f"{long}.cls"]
-    last = max(part.offset + part.size for part in tars.members(str(whole)))
+    last = max(part.offset + part.size for part, _ in tars.members(str(whole)))
     for end in {*range(0, last, 256), *range(512, last, 512), last - 1}:
         (tmp_path / "cut.tar").write_bytes(content[:end])
         with pytest.raises(DataError, match=r"cut\.tar"):
@@ -246,3 +248,42 @@ def test_parts_are_where_tarfile_says(tmp_path: Path) -> None:
     with tarfile.open(path) as tar:
         assert part_of(first.image.path) == Part(str(path), tar.getmember("a.png").offset_data, len(png(1)), "a.png")
         assert part_of(second.image.path) == Part(str(path), tar.getmember("b.png").offset_data, len(png(2)), "b.png")
+
+
+def test_a_shard_is_read_once_and_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "_SETTLED_NS", 0)
+    name = f"webdataset:{pack(tmp_path / 'x.tar', {'a.png': png(1), 'a.cls': 'fox', 'b.png': png(2), 'b.cls': 'owl'})}"
+    first = open_benchmark(name)
+    read = shards.members
+
+    def fail(path: str) -> None:
+        raise AssertionError(f"{path} was read again")
+
+    monkeypatch.setattr(shards, "members", fail)
+    again = open_benchmark(name)
+    assert again.samples() == first.samples()
+    assert again.fingerprint() == first.fingerprint()
+    monkeypatch.setattr(shards, "members", read)
+    pack(tmp_path / "x.tar", {"a.png": png(3), "a.cls": "fox", "b.png": png(2), "b.cls": "owl"})
+    assert open_benchmark(name).samples()[0].image.sha256 == hashlib.sha256(png(3)).hexdigest()
+
+
+def test_a_shard_written_a_moment_ago_is_not_remembered(tmp_path: Path, own_home: Path) -> None:
+    """Two writes within one tick of the clock leave the same time stamp."""
+    open_benchmark(f"webdataset:{pack(tmp_path / 'x.tar', {'a.png': png(1), 'a.cls': 'fox'})}")
+    assert not (own_home / "shards").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 but cut", None])
+def test_a_damaged_index_is_made_anew(
+    tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    monkeypatch.setattr(shards, "_SETTLED_NS", 0)
+    name = f"webdataset:{pack(tmp_path / 'x.tar', {'a.png': png(1), 'a.cls': 'fox'})}"
+    first = open_benchmark(name)
+    [index] = (own_home / "shards").iterdir()
+    index.write_bytes(index.read_bytes()[:-40] if content is None else content)
+    assert open_benchmark(name).samples() == first.samples()
+    shutil.rmtree(own_home / "shards")
+    (own_home / "shards").write_text("no folder")
+    assert open_benchmark(name).samples() == first.samples()
