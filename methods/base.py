@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from trireme.errors import UsageError
-from trireme.types import Benchmark, PairSet, Predictions, Sample, Supervision, Task
+from trireme.types import RANKED, Benchmark, PairSet, Predictions, Sample, Supervision, Task
 
 if TYPE_CHECKING:
     from trireme.methods.rankers.base import Engine
@@ -55,6 +55,7 @@ class Context:
         device: where trained parts run, as torch names it.
         artifacts: the folder of trained parts; a method keys its own files by all that they depend on.
         ranker: opens a multimodal ranker by its name (`trireme ls rankers`).
+        keep: how many ranked classes a prediction lists, as many as the benchmark's metrics look at.
     """
 
     encoder: Encoder
@@ -69,6 +70,7 @@ class Context:
     device: str
     artifacts: Path
     ranker: Callable[[str], Engine] = no_ranker
+    keep: int = RANKED
 
 
 @runtime_checkable

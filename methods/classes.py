@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trireme.errors import DataError, UsageError
-from trireme.types import Floats, Ints
+from trireme.types import RANKED, Floats, Ints
 
 if TYPE_CHECKING:
     from trireme.retrieval.store import EmbeddingStore
-
-RANKED = 20
 
 
 def prompt_embeddings(store: EmbeddingStore, names: Sequence[str], templates: Sequence[str]) -> Floats:

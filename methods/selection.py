@@ -105,6 +105,13 @@ def note_unguarded(may_lose: Mapping[str, float], validation: Validation) -> Non
         say(f"note: {what}, {validation.benchmark.name} does not divide its pictures into subsets")
 
 
+def note_unchosen(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Say that there are no validation pictures to choose on, and which values stay; the same for the record."""
+    stated = ", ".join(f"{name}={value}" for name, value in options.items())
+    say(f"note: there are no validation pictures to choose on; {stated} stay as configured")
+    return {"without_validation": dict(options)}
+
+
 def allowed(scored: Scored, reference: Mapping[str, float], may_lose: Mapping[str, float]) -> bool:
     """Whether no guarded subset falls more than its allowed points below the reference."""
     return all(

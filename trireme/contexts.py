@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from trireme.errors import TriremeError
 from trireme.methods.base import Context, Validation
 from trireme.plan import Run
-from trireme.types import Benchmark, PairSet, Role
+from trireme.types import RANKED, Benchmark, PairSet, Role
 from trireme.workbench import Workbench
 
 
@@ -53,6 +53,7 @@ def make_context(run: Run, bench: Workbench, benchmark: Benchmark, phases: Phase
         device=bench.device,
         artifacts=bench.artifacts,
         ranker=bench.ranker,
+        keep=getattr(benchmark, "keep", RANKED),
     )
 
 

@@ -279,6 +279,10 @@ class SetBenchmark(Protocol):
         ...
 
 
+RANKED: Final = 20
+"""How many ranked classes a prediction lists, unless its benchmark asks for another number by an attribute `keep`."""
+
+
 @dataclass(slots=True)
 class Predictions:
     """What a method says about n samples, in the order it was asked.

@@ -12,10 +12,10 @@ from trireme.errors import UsageError, unknown_name
 from trireme.methods.base import Context, Validation, require_fitted, require_memory
 from trireme.methods.knn.votes import class_scores, rank_votes
 from trireme.methods.recall import recall_column
-from trireme.methods.selection import Setting, grid_settings, grid_shape, select, subset_scores
+from trireme.methods.selection import Setting, grid_settings, grid_shape, note_unchosen, select, subset_scores
 from trireme.methods.support import Support, support
 from trireme.retrieval.search import Hits
-from trireme.types import Floats, Ints, Predictions, Sample, Supervision, Task
+from trireme.types import RANKED, Floats, Ints, Predictions, Sample, Supervision, Task
 
 
 @dataclass
@@ -75,6 +75,8 @@ class Knn:
         self._support = support(memory.labels, context.class_ids, context.class_names)
         if self.config.grid and context.validation is not None:
             self._select(context, context.validation)
+        elif self.config.grid:
+            self._facts = note_unchosen({name: self._setting[name] for name in self.config.grid})
 
     def _select(self, context: Context, validation: Validation) -> None:
         benchmark = validation.benchmark
@@ -103,7 +105,7 @@ class Knn:
         context, held = require_fitted(self._context, "knn"), require_fitted(self._support, "knn")
         queries = context.store.images([sample.image for sample in samples])
         hits = self._search(context, queries, held)
-        ranked, scores = _rank(hits, held, self._setting)
+        ranked, scores = _rank(hits, held, self._setting, context.keep)
         memory = require_memory(context, "knn")
         seen = [row[row >= 0][: self.config.recorded] for row in hits.rows]
         used = hits.rows[:, : max(int(self._setting["k"]), self.config.recorded)]
@@ -120,7 +122,7 @@ class Knn:
         return {**self._setting, "support": int((held.labels >= 0).sum()), **self._facts}
 
 
-def _rank(hits: Hits, held: Support, setting: Setting) -> tuple[Ints, Floats]:
+def _rank(hits: Hits, held: Support, setting: Setting, keep: int = RANKED) -> tuple[Ints, Floats]:
     labels = np.where(hits.rows >= 0, held.labels[hits.rows], -1)
     k, temperature = int(setting["k"]), float(setting["temperature"])
-    return rank_votes(class_scores(labels, hits.scores, k, temperature, held.classes))
+    return rank_votes(class_scores(labels, hits.scores, k, temperature, held.classes), keep)

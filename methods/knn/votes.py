@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from trireme.methods.classes import RANKED, rank
-from trireme.types import Floats, Ints
+from trireme.methods.classes import rank
+from trireme.types import RANKED, Floats, Ints
 
 
 def class_scores(labels: Ints, similarities: Floats, k: int, temperature: float, classes: int) -> Floats:

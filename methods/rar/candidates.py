@@ -13,7 +13,7 @@ import numpy as np
 
 from trireme.files import fingerprint
 from trireme.methods.base import Context, require_memory
-from trireme.methods.classes import RANKED, ensemble, normalise, prompt_embeddings
+from trireme.methods.classes import ensemble, normalise, prompt_embeddings
 from trireme.methods.knn.votes import class_scores
 from trireme.methods.rar.config import RarConfig
 from trireme.methods.support import support
@@ -89,7 +89,7 @@ class Retriever:
         labels = np.where(hits.rows >= 0, held.labels[hits.rows], -1)
         recall = memory.index_recall(queries, "image", hits.rows[:, : config.k], held.allowed)
         values = class_scores(labels, hits.scores, config.votes, config.temperature, held.classes)
-        order = np.argsort(-values, axis=1, kind="stable")[:, : max(RANKED, config.k)].astype(np.int64)
+        order = np.argsort(-values, axis=1, kind="stable")[:, : max(self._context.keep, config.k)].astype(np.int64)
         order = np.where(np.isneginf(np.take_along_axis(values, order, axis=1)), -1, order)
         if not config.distinct:
             return Candidates(
@@ -115,7 +115,7 @@ class Retriever:
 
     def _by_name(self, queries: Floats, config: RarConfig) -> Candidates:
         searched = self._class_index
-        depth = min(max(RANKED, config.k), len(self._names))
+        depth = min(max(self._context.keep, config.k), len(self._names))
         hits = searched.search(np.ascontiguousarray(normalise(queries)), depth)
         k = min(config.k, depth)
         nothing = np.full((len(queries), k), -1, dtype=np.int64)

@@ -10,7 +10,6 @@ import numpy as np
 
 from trireme.errors import DataError
 from trireme.methods.base import Context, Validation, require_fitted
-from trireme.methods.classes import RANKED
 from trireme.methods.rankers.base import REPLY_STATUS, Answer, Example, Question, Status
 from trireme.methods.rankers.rank import VERSION as RANKING
 from trireme.methods.rankers.replies import CachedRanker, Replies
@@ -20,6 +19,7 @@ from trireme.methods.recall import recall_column
 from trireme.methods.selection import (
     Setting,
     grid_settings,
+    note_unchosen,
     note_unguarded,
     select,
     subset_scores,
@@ -90,6 +90,9 @@ class Rar:
         weight = config.fusion[0] if config.fusion else None
         if self.uses_validation and context.validation is not None and context.validation.samples:
             config, weight, facts = self._select(context, context.validation)
+        elif self.uses_validation:
+            stated = {name: getattr(config, name) for name in config.grid}
+            facts = note_unchosen(stated | ({"fusion": weight} if len(config.fusion) > 1 else {}))
         retriever = Retriever(context, config, context.class_ids, context.class_names)
         engine = context.ranker(config.ranker)
         facts["ranker"] = {
@@ -208,7 +211,7 @@ def _check_answered(answers: Sequence[Answer], benchmark: str) -> None:
 
 def _ranked(found: Candidates, answers: Sequence[Answer], weight: float | None) -> tuple[Ints, Floats]:
     """(n, m) classes and their scores: candidates by the answer (fused where a weight is given), then retrieval's."""
-    width = max(min(RANKED, found.order.shape[1]), found.classes.shape[1])
+    width = max(found.order.shape[1], found.classes.shape[1])
     ranked = np.full((len(answers), width), -1, dtype=np.int64)
     scores = np.full((len(answers), width), -np.inf, dtype=np.float32)
     for row, answer in enumerate(answers):

@@ -34,6 +34,7 @@ class _State:
     """(c, d) of the customised encoder"""
     artifact: Artifact
     facts: dict[str, Any]
+    keep: int
 
 
 class React:
@@ -93,7 +94,7 @@ class React:
             "customised_encoder": encoder.fingerprint,
             "memory_pairs": len(memory),
         }
-        self._state = _State(before, store, classes, artifact, facts)
+        self._state = _State(before, store, classes, artifact, facts, context.keep)
 
     @property
     def encoder_file(self) -> Path:
@@ -111,7 +112,7 @@ class React:
         before = state.store.forwards
         images = state.store.images([sample.image for sample in samples])
         state.base.forwards += state.store.forwards - before  # the count of the run is kept by the store it was given
-        ranked, scores = rank(similarity(images, state.classes))
+        ranked, scores = rank(similarity(images, state.classes), state.keep)
         return Predictions(ranked, scores)
 
     def facts(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from trireme.methods.reco.choose import ClassTexts, Fusions, Trial, choose_start
 from trireme.methods.reco.config import RecoConfig, check
 from trireme.methods.reco.refine import Retriever
 from trireme.methods.reco.trainer import Trainer
-from trireme.methods.selection import Setting, note_unguarded, unguarded
+from trireme.methods.selection import Setting, note_unchosen, note_unguarded, unguarded
 from trireme.types import Floats, Predictions, Sample, Supervision, Task
 
 
@@ -79,6 +79,8 @@ class Reco:
             note_unguarded(config.may_lose, context.validation)
             trial = Trial(context, context.validation, retriever, config)
         setting, facts = self._start(trial, context.artifacts)
+        if config.grid and trial is None:
+            facts |= note_unchosen({name: setting.get(name, getattr(config, name)) for name in config.grid})
         outcome = Trainer(context, retriever, config, setting).fusions(trial)
         k, names, templates = int(setting["k"]), context.class_names, context.templates
         texts = ClassTexts(context.store, retriever, names, templates, config.prompts, k)
@@ -107,7 +109,7 @@ class Reco:
         queries = state.context.store.images([sample.image for sample in samples])
         rows = state.retriever.rows(queries, "image", state.k)
         refined = state.retriever.refine(state.fusions["image"], queries, rows, "image")
-        ranked, scores = rank(similarity(refined, state.classes))
+        ranked, scores = rank(similarity(refined, state.classes), state.context.keep)
         if state.retriever.memory is None:
             return Predictions(ranked, scores)
         ids = state.retriever.memory.ids

@@ -47,7 +47,7 @@ class ZeroShot:
         """Scores are cosines in [-1, 1]."""
         context, classes = require_fitted(self._context, "zero_shot"), require_fitted(self._classes, "zero_shot")
         images = context.store.images([sample.image for sample in samples])
-        ranked, scores = rank(similarity(images, classes))
+        ranked, scores = rank(similarity(images, classes), context.keep)
         return Predictions(ranked, scores)
 
     def facts(self) -> dict[str, Any]:

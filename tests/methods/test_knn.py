@@ -87,6 +87,21 @@ def test_k_and_t_are_chosen_on_validation_classes(vectors: VectorWorld) -> None:
     assert facts["selection"]["scores"]["unknown"] > 50
 
 
+def test_a_grid_without_validation_pictures_is_told(vectors: VectorWorld, capsys: pytest.CaptureFixture[str]) -> None:
+    context = vectors.context()
+    context.validation = None
+    facts = fitted(context, grid={"k": [4.0, 9.0]}).facts()
+    assert (facts["k"], facts["without_validation"]) == (1, {"k": 1})
+    assert "no validation pictures to choose on; k=1 stay as configured" in capsys.readouterr().err
+
+
+def test_as_many_classes_are_listed_as_the_benchmark_asks_for(vectors: VectorWorld) -> None:
+    context = vectors.context()
+    assert fitted(context).predict(vectors.samples("test", 1)).ranked.shape == (CONCEPTS, 20)
+    context.keep = 3
+    assert fitted(context).predict(vectors.samples("test", 1)).ranked.shape == (CONCEPTS, 3)
+
+
 def test_memory_without_labels_is_refused(vectors: VectorWorld) -> None:
     context = vectors.context(memory=unlabelled(vectors.pairs("memory")))
     with pytest.raises(DataError, match="labelled"):
