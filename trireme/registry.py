@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _WORLD = "trireme.benchmarks.world"
 _CUSTOM = "trireme.benchmarks.custom"
 _OWN = ("folder:", "csv:", "parquet:", "webdataset:", "hf:")
+_OWN_BOXES = ("coco:", "lvis:")
 _GROUPS = ("activities", "animals", "faces", "food", "objects", "people", "symbols", "travel")
 _WORLD_BENCHMARKS = ("all", *_GROUPS, "validation", "tiny", "tiny-validation")
 _DATASETS = "trireme.benchmarks.datasets"
@@ -170,7 +171,10 @@ BENCHMARKS = Registry(
         **dict.fromkeys(_DETECTION_SETS, f"{_DETECTION}.sets:open_benchmark"),
         **{f"world/{name}": f"{_DETECTION}.world:open_benchmark" for name in _WORLD_DETECTION},
     },
-    dict.fromkeys(_OWN, f"{_CUSTOM}:open_benchmark"),
+    {
+        **dict.fromkeys(_OWN, f"{_CUSTOM}:open_benchmark"),
+        **dict.fromkeys(_OWN_BOXES, f"{_CUSTOM}.annotated:open_benchmark"),
+    },
 )
 
 PAIR_SETS = Registry(
@@ -181,7 +185,10 @@ PAIR_SETS = Registry(
         **dict.fromkeys(_PUBLISHED, f"{_DATASETS}:open_pairs"),
         **{f"elevater/{name}": f"{_DATASETS}.elevater:open_pairs" for name in _ELEVATER},
     },
-    dict.fromkeys(_OWN, f"{_CUSTOM}:open_pairs"),
+    {
+        **dict.fromkeys(_OWN, f"{_CUSTOM}:open_pairs"),
+        **dict.fromkeys(_OWN_BOXES, f"{_CUSTOM}.annotated:open_pairs"),
+    },
 )
 
 ENCODERS = Registry(

@@ -2,8 +2,9 @@
 
 `folder:PATH` holds PATH/<class>/<pictures>, or PATH/<split>/<class>/<pictures> where every top folder is named like a
 split. `csv:PATH` and `parquet:PATH` have the columns `image` and `label`, and may have `caption`, `id` and `split`;
-relative picture paths start at the file's own folder. A class is its label: id and name are the same. `webdataset:` and
-`hf:` are told in the modules of those names; docs/your-data.md shows each form at work.
+relative picture paths start at the file's own folder. A class is its label: id and name are the same. `webdataset:`,
+`hf:` (module `hub`), `coco:` and `lvis:` (`annotated`) are told in their modules; docs/your-data.md shows each form at
+work.
 
 A table may also have `x`, `y`, `width` and `height`. A row that fills them in is that box of its picture, in pixels
 from the upper left corner, shown in a square of its longer side; one that leaves all four empty is the whole picture.
