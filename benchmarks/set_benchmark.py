@@ -14,7 +14,7 @@ from trireme.benchmarks.metrics import metric_code, score
 from trireme.benchmarks.set_metrics import Doubles, Mask, MeanAveragePrecision, RocAuc, SampleEvaluator, SetMetric
 from trireme.errors import DataError, unknown_name
 from trireme.files import fingerprint
-from trireme.types import Evaluator, Floats, Ints, Role
+from trireme.types import RANKED, Evaluator, Floats, Ints, Role
 
 SET_METRICS = ("map", "map_voc", "roc_auc")
 """`map` is 11-point mAP as ELEVATER computes it, `map_voc` as VOC's development kit does."""
@@ -43,6 +43,11 @@ class SetRowBenchmark(RowBenchmark):
     def set_metrics(self) -> tuple[str, ...]:
         """Which of `metrics` the evaluator gives."""
         return tuple(name for name in self.metrics if name in SET_METRICS)
+
+    @property
+    def keep(self) -> int:
+        """How many ranked classes a prediction lists: all of them, where a set metric compares their scores."""
+        return max(RANKED, len(self.class_names)) if self.set_metrics else RANKED
 
     def score(self, ranked: Ints, labels: Ints) -> Mapping[str, Floats]:
         """Per-sample values of the other metrics."""

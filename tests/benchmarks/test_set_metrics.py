@@ -23,7 +23,7 @@ from trireme.benchmarks.set_metrics import (
 )
 from trireme.errors import DataError
 from trireme.results.resampling import set_scores
-from trireme.types import ImageRef, Ints, Role, Sample, SetBenchmark
+from trireme.types import RANKED, ImageRef, Ints, Role, Sample, SetBenchmark
 
 
 def eleven_points(scores: Ints, targets: Ints, starts_at_one: bool) -> float:
@@ -180,6 +180,13 @@ def test_map_of_samples_with_several_labels() -> None:
     assert evaluator.units == 6
     assert evaluator.sizes["all", "map"] == 5
     assert math.isnan(evaluator.values(np.array([0, 0, 0, 0, 0, 2]))["all", "map"])
+
+
+def test_a_benchmark_with_a_set_metric_asks_for_all_classes() -> None:
+    assert (benchmark(("roc_auc",), 2).keep, benchmark(("top1",), 2).keep) == (RANKED, RANKED)
+    many = tuple(map(str, range(RANKED + 5)))
+    wide = benchmark(("map",), 2, class_ids=many, class_names=many, class_groups=("",) * len(many))
+    assert wide.keep == RANKED + 5
 
 
 def test_labels_move_the_fingerprint() -> None:

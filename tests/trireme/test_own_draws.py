@@ -32,7 +32,7 @@ def test_the_suite_of_rars_table_draws_four_and_eight() -> None:
 
 def test_your_own_pictures_have_no_memory_to_draw_from(tmp_path: Path) -> None:
     request = parse([f"benchmark=folder:{tmp_path}", "method=knn", "memory=@4"])
-    with pytest.raises(UsageError, match="memory=@4 draws from a benchmark's own memory, and folder:.* has none"):
+    with pytest.raises(UsageError, match=r"memory=@4 draws from a benchmark's own memory, and folder:.* has none"):
         list(_settings(request, request.benchmarks))
 
 
