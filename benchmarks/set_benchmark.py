@@ -115,7 +115,8 @@ def class_scores(benchmark: str, predictions: Any, classes: int, counted: Mask) 
     found: Doubles = np.empty((len(rows), classes))
     np.put_along_axis(found, ranked.astype(np.int64), TEMPERATURE * scores, axis=1)
     highest = found.max(axis=1, keepdims=True)
-    return found - highest - np.log(np.exp(found - highest).sum(axis=1, keepdims=True))
+    logarithms: Doubles = found - highest - np.log(np.exp(found - highest).sum(axis=1, keepdims=True))
+    return logarithms
 
 
 def _code(name: str) -> str:
