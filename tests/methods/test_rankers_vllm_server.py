@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2 as httpx
 import numpy as np
 import pytest
 import torch
@@ -26,12 +22,12 @@ from trireme.methods.rankers.server import ServerEngine
 from trireme.types import ImageRef
 
 from .tiny_mllm import continuation_logprobs, tiny_adapter, tiny_qwen
+from .vllm_server import vllm_server
 
 pytestmark = pytest.mark.slow
 
 NAMES = ("red fruit", "green bird", "colt's foot", "a")
 TOLERANCE = 2e-3  # float32 on both sides
-_PATIENCE = 240.0  # seconds to start, on a machine that does other things too
 
 
 @dataclass
@@ -66,60 +62,20 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         noise = np.random.default_rng(i).integers(0, 256, (60, 80, 3)).astype(np.uint8)
         Image.fromarray(noise).save(base / f"{i}.png")
         pictures.append(ImageRef(str(base / f"{i}.png")))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = _serve(folder, adapter, port, base / "server.log")
-    try:
-        _wait(process, port, base / "server.log")
-        config = ServerEngine.Config(base_url=f"http://127.0.0.1:{port}/v1", model="tuned", retries=1, patience=20.0)
-        yield Served(process, ServerEngine(config), folder, adapter, pictures)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _serve(folder: Path, adapter: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
     options = {
         "model": folder,
-        "served-model-name": "base",
-        "host": "127.0.0.1",
-        "port": port,
-        "dtype": "float32",
-        "max-model-len": 256,
-        "max-num-seqs": 16,
-        "max-lora-rank": 8,
-        "lora-modules": f"tuned={adapter}",
-        "kv-cache-memory-bytes": 1 << 25,
-        "limit-mm-per-prompt": '{"image": 2, "video": 0}',
-        "generation-config": "vllm",
+        "served_model_name": "base",
+        "max_model_len": 256,
+        "max_num_seqs": 16,
+        "enable_lora": True,
+        "max_lora_rank": 8,
+        "lora_modules": f"tuned={adapter}",
+        "kv_cache_memory_bytes": 1 << 25,
+        "limit_mm_per_prompt": '{"image": 2, "video": 0}',
     }
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enable-lora", "--enforce-eager"]
-    for name, value in options.items():
-        command += [f"--{name}", str(value)]
-    quiet = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=output,
-            stdin=subprocess.DEVNULL,
-            env=os.environ | quiet,
-            cwd=log.parent,
-            start_new_session=True,
-        )
-
-
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    until = time.monotonic() + _PATIENCE
-    while time.monotonic() < until:
-        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=5.0, trust_env=False).status_code == 200:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.5)
-    raise AssertionError(log.read_text(errors="replace")[-3000:])
+    with vllm_server(base / "server.log", **options) as (process, url):
+        config = ServerEngine.Config(base_url=url, model="tuned", retries=1, patience=20.0)
+        yield Served(process, ServerEngine(config), folder, adapter, pictures)
 
 
 def test_every_mode_against_transformers(served: Served) -> None:
