@@ -18,6 +18,7 @@ from trireme.progress import Progress, progress
 # A file changed this many nanoseconds before it is hashed could change again under the same time stamp: not remembered.
 _SETTLED_NS = 2_000_000_000
 _SHOWN = 256  # files from which on a progress bar is shown
+_BLOCK = 4096  # files after which what was read is stored
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, ctime INTEGER, sha256 TEXT)"
 )
@@ -65,11 +66,13 @@ def _hashes(paths: Sequence[str], workers: int) -> list[str | OSError]:
         if len(unknown) >= _SHOWN:
             bar = progress("hash files", len(unknown), "files")
         with ThreadPoolExecutor(max(1, workers)) as pool, bar as shown:
-            for position, digest in zip(unknown, pool.map(lambda i: _digest(paths[i]), unknown), strict=True):
-                results[position] = digest
-                if shown is not None:
-                    shown.advance()
-        _remember([(paths[i], stamps[i], results[i]) for i in unknown])
+            for start in range(0, len(unknown), _BLOCK):  # what a killed process has read is not read again
+                block = unknown[start : start + _BLOCK]
+                for position, digest in zip(block, pool.map(lambda i: _digest(paths[i]), block), strict=True):
+                    results[position] = digest
+                    if shown is not None:
+                        shown.advance()
+                _remember([(paths[i], stamps[i], results[i]) for i in block])
     return results
 
 

@@ -71,3 +71,23 @@ def test_damaged_table_is_no_obstacle(tmp_path: Path, own_home: Path, monkeypatc
     assert hashes.file_sha256(tmp_path / "a") == _digest(b"one")
     assert hashes.file_sha256(tmp_path / "a") == _digest(b"one")
     assert hashes._recall([str(tmp_path / "a")])[str(tmp_path / "a")][1] == _digest(b"one")  # made anew
+
+
+def test_an_interrupted_hashing_keeps_what_it_read(
+    tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashes, "_SETTLED_NS", 0)
+    monkeypatch.setattr(hashes, "_BLOCK", 2)
+    paths = [tmp_path / name for name in "abcd"]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+
+    def interrupted(path: Path) -> str:
+        if path.name == "d":
+            raise KeyboardInterrupt
+        return _digest(path.read_bytes())
+
+    monkeypatch.setattr(hashes, "sha256_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        hashes.file_hashes([str(path) for path in paths])
+    assert set(hashes._recall([str(path) for path in paths])) == {str(path) for path in paths[:2]}
