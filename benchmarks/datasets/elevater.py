@@ -76,7 +76,7 @@ def open_pairs(name: str, **options: object) -> PairSet:
 
 def _spec(name: str, entry: Mapping[str, Any]) -> SetSpec:
     splits, folder = entry["splits"], entry["folder"]
-    needs = (*([entry["labelmap"]] if entry["labelmap"] else []), *(splits[s]["index"] for s in splits))
+    needs = (*filter(None, [entry["labelmap"]]), *(splits[split]["index"] for split in splits if split != TRAIN))
     archives = dict.fromkeys(archive for split in splits.values() for archive in split["archives"])
     return SetSpec(
         name=PREFIX + name,
@@ -88,6 +88,7 @@ def _spec(name: str, entry: Mapping[str, Any]) -> SetSpec:
                 needs,
                 "trireme.benchmarks.datasets.elevater_files:read",
                 "ELEVATER's DataDownload",
+                train=(splits[TRAIN]["index"],),
             ),
         ),
         classes=Count(len(entry["classes"]), True, _TOOLKIT),

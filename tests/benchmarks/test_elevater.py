@@ -124,6 +124,15 @@ def test_the_same_files_elsewhere_are_the_same_benchmark(root: Path, monkeypatch
         assert open_benchmark("elevater/dtd").fingerprint() == before
 
 
+def test_a_set_without_its_training_pictures_is_a_benchmark(root: Path) -> None:
+    made = ELEVATER["elevater/dtd"](root)
+    (folder_of(root, "elevater/dtd") / "train.txt").unlink()
+    with PUBLISHED.replaced(made.spec("elevater/dtd")):
+        assert len(open_benchmark("elevater/dtd").samples()) == len(made.ids[TEST])
+        with pytest.raises(DataError, match=r"has no training pictures: train\.txt is missing"):
+            open_pairs("elevater/dtd")
+
+
 def extract(folder: Path, archive: str, compress: bool) -> None:
     """The members in a folder of the archive's name; the archive itself goes, or is compressed."""
     path = folder / archive
