@@ -186,3 +186,24 @@ class FewShot:
                 f"{self.name} draws by class; label them, or use all pairs: leave @{self.shots} out"
             )
         return _by_label(pairs, range(len(pairs)))
+
+
+def draw_warnings(name: str, manifest: Mapping[str, Any]) -> list[str]:
+    """What to tell about the draw of a memory `name`, from its manifest: too few pictures, replaced pictures."""
+    drawn = manifest.get("drawn")
+    if not drawn:
+        return []
+    lines = []
+    if drawn["short"]:
+        label, pairs = next(iter(drawn["short_classes"].items()))
+        lines.append(
+            f"warning: memory {name}: {drawn['short']} of {drawn['classes']} classes have fewer than {drawn['shots']} "
+            f"pictures that can be drawn (first: {label} with {pairs})"
+        )
+    gone = manifest["counts"]["near_duplicates"] + manifest["counts"]["unreadable"]
+    if gone and drawn["rule"] != "random":
+        lines.append(
+            f"warning: memory {name}: {gone} pictures that draw={drawn['rule']} came upon are near-duplicates of test "
+            "pictures or unreadable, and the next of their class were taken; memory.threshold=1 keeps all but copies"
+        )
+    return lines

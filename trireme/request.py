@@ -114,8 +114,7 @@ def parse_parts(arguments: Sequence[str]) -> Request:
     plain, dotted = _split(arguments)
     encoders, memories = _names(plain.get("encoder"), None) or ("lite",), _names(plain.get("memory"), None)
     _check_names((), encoders, memories)
-    drawn = any(config.find("memory", name).shots for name in memories if name != "none")
-    taken = (*_PART_KEYS, "seed") if drawn else _PART_KEYS
+    taken = (*_PART_KEYS, "seed") if any(map(draws, memories)) else _PART_KEYS
     for key in plain:
         if key not in taken:
             raise UsageError(f"{key}= has no meaning here; this command takes {', '.join(taken)}")
@@ -138,6 +137,15 @@ def parse_parts(arguments: Sequence[str]) -> Request:
 def is_own_draw(memory: str) -> bool:
     """Whether a memory is `@N`: N pictures a class of each benchmark's own memory, as `NAME@N` is of NAME."""
     return _OWN_DRAW.fullmatch(memory) is not None
+
+
+def draws(memory: str) -> bool:
+    """Whether a memory is `NAME@N` or `@N`: what it holds depends on the seed.
+
+    Raises:
+        UsageError: no such memory.
+    """
+    return is_own_draw(memory) or (memory != "none" and config.find("memory", memory).shots > 0)
 
 
 def _check_names(methods: Sequence[str], encoders: Sequence[str], memories: Sequence[str]) -> None:

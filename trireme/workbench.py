@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from trireme import compose, config
-from trireme.benchmarks.few_shot import FewShot
+from trireme.benchmarks.few_shot import FewShot, draw_warnings
 from trireme.errors import DataError, UsageError
 from trireme.files import fingerprint, home
 from trireme.memory_config import MemoryConfig
@@ -20,7 +20,7 @@ from trireme.methods.rankers.base import Closable, Engine
 from trireme.methods.rankers.delegate import InTurn, Turns
 from trireme.progress import say
 from trireme.readable import Readable, encode_all
-from trireme.request import Request
+from trireme.request import Request, draws
 from trireme.retrieval.encoders.base import Encoder, resolve_device
 from trireme.retrieval.encoders.customised import customised_record, is_customised
 from trireme.retrieval.foreign import ForeignIndex
@@ -219,7 +219,7 @@ class Workbench:
             found = compose.resolve(config.find("memory", name), MemoryConfig, overrides)
             if found.shots or "draw" not in overrides:
                 return found
-            if not any(config.find("memory", other).shots for other in self.request.memories if other != "none"):
+            if not any(draws(other) for other in self.request.memories):
                 raise UsageError(f"memory.draw={overrides['draw']} draws nothing here; name a memory as {name}@4")
             rest = {key: value for key, value in overrides.items() if key != "draw"}  # it means the others
             return compose.resolve(config.find("memory", name), MemoryConfig, rest)
@@ -279,7 +279,7 @@ class Workbench:
             )
 
         memory = self._once(("memory", name, encoder, scope, pairs.fingerprint), build)
-        self._once(("short told", name, scope), lambda: _say_short(name, memory.manifest.get("drawn", {})))
+        self._once(("draw told", name, scope), lambda: [say(line) for line in draw_warnings(name, memory.manifest)])
         return memory
 
     def _given_memory(self, name: str, encoder: str, benchmark: str | None) -> Memory:
@@ -382,16 +382,6 @@ class Workbench:
     @property
     def artifacts(self) -> Path:
         return home() / "trained"
-
-
-def _say_short(name: str, drawn: Mapping[str, Any]) -> None:
-    """Name the classes that have fewer pictures than `NAME@N` asks for."""
-    if drawn.get("short"):
-        label, pairs = next(iter(drawn["short_classes"].items()))
-        say(
-            f"warning: memory {name}: {drawn['short']} of {drawn['classes']} classes have fewer than {drawn['shots']} "
-            f"pictures that can be drawn (first: {label} with {pairs})"
-        )
 
 
 def _key(ref: ImageRef) -> str:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trireme.benchmarks.base import RowPairs
-from trireme.benchmarks.few_shot import RULES, FewShot
+from trireme.benchmarks.few_shot import RULES, FewShot, draw_warnings
 from trireme.errors import DataError, UsageError
 from trireme.types import DrawnPairs, ImageRef, Pair, PairSet
 
@@ -212,3 +212,19 @@ def test_a_wrong_draw_is_refused_when_it_is_made() -> None:
         FewShot(listed("a"), 0)
     with pytest.raises(UsageError, match="unknown rule of drawing 'cop'; did you mean 'coop'"):
         FewShot(listed("a"), 1, "cop")
+
+
+def test_what_is_told_about_a_draw() -> None:
+    """Nothing where all is as asked; a published rule that could not draw its own pictures says so."""
+
+    def lines(rule: str, shots: int, near_duplicates: int) -> list[str]:
+        drawn = FewShot(listed("aaab"), shots, rule)
+        counts = {"near_duplicates": near_duplicates, "unreadable": 0}
+        return draw_warnings("mine", {"counts": counts, "drawn": drawn.facts(drawn.pairs())})
+
+    assert draw_warnings("mine", {"counts": {"near_duplicates": 3, "unreadable": 1}}) == []
+    assert lines("random", 1, near_duplicates=2) == lines("coop", 1, near_duplicates=0) == []
+    [short] = lines("random", 3, near_duplicates=2)
+    assert "mine: 1 of 2 classes have fewer than 3 pictures that can be drawn (first: b with 1)" in short
+    [replaced] = lines("coop", 1, near_duplicates=2)
+    assert "mine: 2 pictures that draw=coop came upon are near-duplicates of test pictures" in replaced

@@ -81,7 +81,8 @@ def test_what_cannot_change_a_score_does_not(changed: tuple[str, ...], folder: P
 
 def test_a_drawn_memory_is_another_memory_for_every_seed(folder: Path) -> None:
     """One of them where the rule needs no seed: then seeds give one memory, though they stay runs of their own."""
-    drawn = ("method=knn", "benchmark=folder:test", "memory=folder:train@1,folder:train@2", "seed=0,1")
+    draw(folder / "three", 3, seed=3)
+    drawn = ("method=knn", "benchmark=folder:test", "memory=folder:three@1,folder:three@2", "seed=0,1")
     request = parse([*ENCODER, *drawn])
     bench = Workbench(request)
     runs, _ = make_plan(request, bench)
@@ -97,8 +98,8 @@ def test_a_drawn_memory_is_another_memory_for_every_seed(folder: Path) -> None:
     assert len({run.hash for run in runs}) == 4
     assert len(prints(unseeded, runs)) == 2
     assert {run.memory: unseeded.memory_component(run.memory or "").label for run in runs} == {
-        "folder:train@1": "folder:train@1(draw=first)",
-        "folder:train@2": "folder:train@2(draw=first)",
+        "folder:three@1": "folder:three@1(draw=first)",
+        "folder:three@2": "folder:three@2(draw=first)",
     }
 
 
@@ -112,6 +113,9 @@ def test_the_rule_of_drawing_changes_nothing_of_a_memory_that_is_not_drawn(folde
     whole, drawn = plan("method=knn", "benchmark=folder:test", "memory=folder:train,folder:train@1", "memory.draw=coop")
     assert whole.hash == one(*BASE).hash
     assert drawn.hash != one("method=knn", "benchmark=folder:test", "memory=folder:train@1").hash
+    own = ("memory.draw=first", "memory=folder:train,@2")
+    request = parse([*ENCODER, "method=knn", "benchmark=folder:test", *own])
+    assert Workbench(request).memory_component("folder:train").label == "folder:train"  # the rule is for @2
     with pytest.raises(UsageError, match=r"memory\.draw=coop draws nothing here; name a memory as folder:train@4"):
         plan(*BASE, "memory.draw=coop")
     with pytest.raises(UsageError, match="unknown rule of drawing 'cop'; did you mean 'coop'"):
