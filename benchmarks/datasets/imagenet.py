@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import os
 from functools import cache
-from importlib.metadata import distribution
+from importlib.util import find_spec
 from pathlib import Path
 
 from trireme.benchmarks.datasets.mat_lists import mat, whole
@@ -22,6 +22,7 @@ from trireme.errors import DataError
 _KAGGLE = "ILSVRC/Data/CLS-LOC"
 _SOLUTION, _MAPPING = "LOC_val_solution.csv", "LOC_synset_mapping.txt"
 _DEVKITS = ("ILSVRC2012_devkit_t12/data", "devkit/data", "data")
+_SYNSETS = "imagenet_synsets.txt"
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 
 
@@ -65,8 +66,11 @@ def _is_synset(name: str) -> bool:
 @cache
 def standard_synsets() -> dict[str, int]:
     """{synset: place} of the 1000 classes: the list of `timm`, read without importing it, since it imports torch."""
-    found = distribution("timm").locate_file("timm/data/_info/imagenet_synsets.txt")
-    return {synset: label for label, synset in enumerate(lines(Path(str(found))))}
+    found = find_spec("timm")
+    folders = list(found.submodule_search_locations or ()) if found is not None else []
+    if not folders:
+        raise DataError("timm, which has the list of ImageNet's classes, is not installed; run: pip install timm")
+    return {synset: label for label, synset in enumerate(lines(Path(folders[0], "data", "_info", _SYNSETS)))}
 
 
 def _called(synsets: list[str]) -> tuple[str, ...]:
