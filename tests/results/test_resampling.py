@@ -1,4 +1,4 @@
-"""Intervals of metrics that are no mean over samples. Expected values: the same metric as a mean, or computed by hand."""
+"""Intervals of metrics that are no mean over samples. Expected: the same metric as a mean, or a hand computation."""
 
 from __future__ import annotations
 
