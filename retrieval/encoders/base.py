@@ -32,6 +32,8 @@ __all__ = [
 # Pillow refuses a picture of more than twice its limit of pixels; that it is above the limit is nothing to tell a user.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
+_HOLE = bytes(64)
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -150,13 +152,30 @@ def load_image(source: str | Path | bytes) -> Image.Image:
     """
     name = "the picture" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(io.BytesIO(source if isinstance(source, bytes) else read_bytes(str(source)))) as image:
+        content = source if isinstance(source, bytes) else read_bytes(str(source))
+        _check_whole(content)
+        with Image.open(io.BytesIO(content)) as image:
             return _to_rgb(image)
     except UnidentifiedImageError as error:
         raise DataError(f"cannot read {name}: not a picture, or damaged from its first bytes on") from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error, struct.error and more
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(f"cannot read {name}: {' '.join(reason.split())}") from error
+
+
+def _check_whole(content: bytes) -> None:
+    """Refuse damage that Pillow decodes to pixels which were never there.
+
+    It compares no checksum of a PNG. And a JPEG whose rest is zeros, as downloads that were broken off leave it, gives
+    grey; those that lack their end mark for another reason are left to the decoder.
+    """
+    if content.startswith(b"\x89PNG"):
+        with Image.open(io.BytesIO(content)) as image:
+            image.verify()
+    elif content.startswith(b"\xff\xd8") and content.endswith(_HOLE):
+        end, scan = content.rfind(b"\xff\xd9"), content.rfind(b"\xff\xda")
+        if end < scan:
+            raise ValueError("it ends in zeros instead of its last pixels; fetch it again")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -108,6 +108,31 @@ def test_cut_off_files_are_refused(format: str, share: float) -> None:
         load_image(content[: int(share * len(content))])
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_png_with_other_bytes_is_refused(seed: int) -> None:
+    """Zeros in the place of its second half, or one bit: Pillow alone decodes both, its checksums tell."""
+    rng = np.random.default_rng(seed)
+    pixels = (rng.normal(128, 40, 3) + rng.normal(0, 60, (32, 32, 3))).clip(0, 255).astype(np.uint8)
+    content = bytearray(saved(Image.fromarray(pixels), "PNG"))
+    assert np.array_equal(np.asarray(load_image(bytes(content))), pixels)
+    middle = len(content) // 2
+    with pytest.raises(DataError, match="cannot read the picture: "):
+        load_image(bytes(content[:middle]) + bytes(len(content) - middle))
+    content[int(rng.integers(50, len(content) - 20))] ^= 1 << int(rng.integers(8))
+    with pytest.raises(DataError, match="cannot read the picture: "):
+        load_image(bytes(content))
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"exif": b"Exif\0\0" + bytes(200)}])
+def test_a_jpeg_whose_rest_is_zeros_is_refused(options: dict[str, object]) -> None:
+    """As a broken download into a file of the full size leaves it; Pillow reads a picture that is half grey."""
+    content = saved(noise(), "JPEG", quality=90, **options)
+    with pytest.raises(DataError, match="it ends in zeros instead of its last pixels"):
+        load_image(content[: len(content) * 2 // 3] + bytes(len(content) // 3))
+    whole = np.asarray(load_image(content))
+    assert np.array_equal(np.asarray(load_image(content + bytes(1000))), whole), "padded after its end it is whole"
+
+
 @pytest.mark.parametrize("content", [b"", b"id,label\n1,fox\n" * 50, b"<html><body>404 Not Found</body></html>"])
 def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "photo.jpg").write_bytes(content)
