@@ -9,50 +9,28 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoImageProcessor,
     AutoModel,
     AutoTokenizer,
     BertConfig,
-    CLIPConfig,
-    CLIPImageProcessor,
     CLIPModel,
-    PreTrainedTokenizerFast,
     SiglipConfig,
     SiglipImageProcessor,
     SiglipModel,
 )
 
 from tests.retrieval.conftest import Pictures
+from tests.retrieval.tiny_hf import VISION, tiny_clip, tiny_tokenizer
 from trireme.errors import DataError, TriremeError, UsageError
 from trireme.retrieval.encoders.hf import TransformersEncoder
 
 TEXTS = ["a photo of a fox", "clock", "a fox and a clock " * 40]
-VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-WORDS = ["<pad>", "<unk>", "<bos>", "a", "photo", "of", "fox", "clock", "and", "<eos>"]
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    core.post_processor = processors.TemplateProcessing("<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 9)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", bos_token="<bos>", eos_token="<eos>"
-    )
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny-hf-clip")
-    torch.manual_seed(0)
-    text = VISION | {"vocab_size": 10, "max_position_embeddings": 16, "eos_token_id": 9, "bos_token_id": 2}
-    config = CLIPConfig(text_config=text, vision_config=VISION | {"image_size": 32, "patch_size": 8}, projection_dim=24)
-    CLIPModel(config).save_pretrained(folder)
-    size = {"height": 32, "width": 32}
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size).save_pretrained(folder)
-    _tokenizer().save_pretrained(folder)
-    return folder
+    return tiny_clip(tmp_path_factory.mktemp("tiny-hf-clip"))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +41,7 @@ def siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = SiglipConfig(text_config=text, vision_config=VISION | {"image_size": 32, "patch_size": 8})
     SiglipModel(config).save_pretrained(folder)
     SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-    _tokenizer().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
     return folder
 
 
