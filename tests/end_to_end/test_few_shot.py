@@ -132,3 +132,22 @@ def test_memory_commands_draw_with_a_seed(
     said = [place.trireme("memory", command, name, *encoder, f"seed={seed}").stdout for seed in (0, 1)]
     assert said[0] != said[1]
     assert all("12 pairs" in one for one in said)
+
+
+def test_few_shot_on_the_world(world: None, tmp_path: Path) -> None:
+    """30 animals with 1 and 2 pictures each: a row a memory, and no picture of another role in any memory."""
+    place = Place(tmp_path, shared=True)
+    asked = "method=zero_shot,knn,reco-few", "benchmark=world/tiny", "memory=world/tiny@1,world/tiny@2", "seed=0,1"
+    place.trireme("run", *asked)
+    found = runs(place)
+    assert len(found) == 2 + 2 * 2 * 2
+    allowed = {pair.id for pair in open_pairs("world/tiny-memory").pairs()}
+    for record in (record for record in found if record["memory"]):
+        drawn = record["memory"]["drawn"]
+        assert set(held(place, record)) <= allowed
+        assert drawn["classes"] == 30
+        missing = sum(drawn["shots"] - count for count in drawn["short_classes"].values())
+        assert record["memory"]["size"] == 30 * drawn["shots"] - missing
+        if record["method"]["name"] == "reco-few":
+            assert record["method"]["facts"]["start_selection"]["tried"] == 24
+            assert record["validation"]["name"] == "world/tiny-validation"
