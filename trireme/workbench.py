@@ -279,7 +279,7 @@ class Workbench:
             )
 
         memory = self._once(("memory", name, encoder, scope, pairs.fingerprint), build)
-        self._once(("draw told", name, scope), lambda: [say(line) for line in draw_warnings(name, memory.manifest)])
+        self._once(("draw told", name, scope), lambda: _say_all(draw_warnings(name, memory.manifest)))
         return memory
 
     def _given_memory(self, name: str, encoder: str, benchmark: str | None) -> Memory:
@@ -382,6 +382,11 @@ class Workbench:
     @property
     def artifacts(self) -> Path:
         return home() / "trained"
+
+
+def _say_all(lines: Sequence[str]) -> None:
+    for line in lines:
+        say(line)
 
 
 def _key(ref: ImageRef) -> str:
