@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -349,3 +351,42 @@ def test_fingerprints_of_whole_pictures_are_those_before_regions() -> None:
         "metrics": [[name, metric_code(name)] for name in ("top1", "top5")],
     }
     assert bench.fingerprint() == fingerprint(content)
+
+
+def test_a_link_that_leads_nowhere_stays_a_sample(folder: Path) -> None:
+    """A run counts it as failed; left out, the set would be another one without a word."""
+    (folder / "owl" / "2.png").symlink_to(folder / "gone.png")
+    (folder / "owl" / "3.png").symlink_to(folder / "owl" / "3.png")
+    samples = {sample.id: sample for sample in open_benchmark(f"folder:{folder}").samples()}
+    assert samples["owl/2.png"].image.sha256 is None
+    assert samples["owl/3.png"].image.sha256 is None
+    assert len(samples) == 5
+
+
+@pytest.mark.parametrize("scheme", ["folder", "csv", "parquet", "webdataset"])
+def test_a_place_whose_links_go_in_a_circle_is_named(tmp_path: Path, scheme: str) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(DataError, match=f"{tmp_path}/a"):
+        open_benchmark(f"{scheme}:{tmp_path}/a")
+
+
+def test_a_class_folder_that_may_not_be_listed_is_named() -> None:
+    """Seen as a user without privileges; its pictures would else be missing without a word."""
+    before = os.geteuid()
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        picture(place / "data" / "fox" / "1.png")
+        picture(place / "data" / "owl" / "closed" / "1.png", 1)
+        picture(place / "data" / "owl" / "1.png", 2)
+        for open_folder in (place, place / "data", place / "data" / "fox", place / "data" / "owl"):
+            open_folder.chmod(0o755)
+        (place / "data" / "owl" / "closed").chmod(0)
+        if before == 0:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(DataError, match=r"cannot list the folder .*owl/closed: Permission denied"):
+                open_benchmark(f"folder:{place / 'data'}")
+        finally:
+            os.seteuid(before)
+            (place / "data" / "owl" / "closed").chmod(0o755)
