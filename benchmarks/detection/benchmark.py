@@ -68,7 +68,7 @@ def read_options(name: str, given: Mapping[str, Any], **defaults: Any) -> Detect
     values = dict(defaults)
     for key, value in given.items():
         if key not in known:
-            raise unknown_name(f"option of '{name}'", key, known)
+            raise unknown_name(f"option of {name}", key, known)
         fine = isinstance(value, int | float if known[key] is float else known[key])
         if not fine or (isinstance(value, bool) and known[key] is not bool):
             raise UsageError(f"'{name}': {key}={value!r} is no {known[key].__name__}")

@@ -143,19 +143,24 @@ def background(text: str) -> Image.Image:
     drawn = numbers(f"background {text}")
     base = _smooth(_field(drawn, 2, 2, 60, 215))
     kind, strength = next(drawn), 10 + 25 * next(drawn)
-    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     if kind < 0.5:
-        pattern = sum(_smooth(_field(drawn, 3 * 2**i, 4 * 2**i, -1, 1)) / 2**i for i in range(3))
+        base += strength * sum(_smooth(_field(drawn, 3 * 2**i, 4 * 2**i, -1, 1)) / 2**i for i in range(3))
     else:
-        length, angle = 12 + 40 * next(drawn), np.pi * next(drawn)
-        along = columns * np.cos(angle) + rows * np.sin(angle)
-        across = rows * np.cos(angle) - columns * np.sin(angle)
-        stripes = np.sign(np.sin(2 * np.pi * along / length))
-        checks = stripes * np.sign(np.sin(2 * np.pi * across / length))
-        pattern = (stripes if kind < 0.75 else checks)[:, :, None]
+        base += strength * _stripes(drawn, crossed=kind >= 0.75)[:, :, None]
     seed = int(next(drawn) * 2**32)
-    grain = np.random.RandomState(seed).randint(-6, 7, (HEIGHT, WIDTH, 1))  # a stream that numpy keeps as it is
-    return Image.fromarray(np.clip(np.rint(base + strength * pattern + grain), 0, 255).astype(np.uint8))
+    base += np.random.RandomState(seed).randint(-6, 7, (HEIGHT, WIDTH, 1))  # a stream that numpy keeps as it is
+    return Image.fromarray(np.clip(np.rint(base), 0, 255).astype(np.uint8))
+
+
+def _stripes(drawn: Iterator[float], crossed: bool) -> Doubles:
+    """(height, width) of -1 and 1 in stripes of any direction, or in checks. No sine: it differs between machines."""
+    right, down = (1 + int(8 * next(drawn)) for _ in range(2))
+    width = (6 + 20 * next(drawn)) * (right * right + down * down) ** 0.5
+    rows, columns = np.arange(HEIGHT)[:, None], np.arange(WIDTH)[None, :]
+    bands = np.floor((right * columns + down * rows) / width)
+    if crossed:
+        bands = bands + np.floor((right * rows - down * columns) / width)
+    return np.asarray(1.0 - 2.0 * (bands % 2))
 
 
 def _field(drawn: Iterator[float], rows: int, columns: int, low: float, high: float) -> Doubles:

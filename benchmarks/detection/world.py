@@ -16,6 +16,9 @@ from trireme.types import Role
 _TEST, _PROPOSALS, _VALIDATION = "world/detection", "world/detection-proposals", "world/detection-validation"
 BENCHMARKS = (_TEST, _PROPOSALS, _VALIDATION)
 _MOST = 300  # as LVIS
+_CHOSEN = {"crop": 1.1, "blur": 0.05, "scale": 20.0}
+"""How boxes are shown and scored unless told otherwise, chosen on validation (docs/detection.md); `lite` has learned a
+logit scale of 19.8."""
 
 
 def open_benchmark(name: str, **options: Any) -> DetectionBenchmark:
@@ -39,7 +42,7 @@ def open_benchmark(name: str, **options: Any) -> DetectionBenchmark:
     role = Role.VALIDATION if name == _VALIDATION else Role.TEST
     files = made()
     own = {"boxes": str(folder() / f"{role.value}-proposals.json")} if name == _PROPOSALS else {}
-    chosen = read_options(name, options, **own)
+    chosen = read_options(name, options, **(_CHOSEN | own))
     classes = {row.hexcode: row for row in pictures()}
     return make_benchmark(
         read_annotations(folder() / f"{role.value}.json", federated=True),

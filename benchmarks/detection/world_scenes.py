@@ -115,7 +115,8 @@ def _make(wanted: str) -> None:
 
 def _plan(role: str, rows: Sequence[Picture]) -> Iterator[list[Picture]]:
     """The pictures of every scene of a role."""
-    art = {f"{row.family}/{row.hexcode}": row for row in rows if row.is_for(role) and row.hexcode in _shown(role, rows)}
+    classes = _shown(role, rows)
+    art = {f"{row.family}/{row.hexcode}": row for row in rows if row.is_for(role) and row.hexcode in classes}
     left = shuffled(list(art), f"scenes {role}")
     drawn = numbers(f"objects {role}")
     fewest, most = _OBJECTS
