@@ -1,6 +1,7 @@
 """Classes as text: prompt embeddings, CLIP's ensembled classifier, and the ranking that every method shares.
 
-Shapes: n samples, c classes, p templates, d embedding dimension, m ranked classes kept.
+Shapes: n samples, c classes, p templates, d embedding dimension, m ranked classes kept. c may be a million (OVEN's
+entities): whatever would be (c, p, d) or (n, c) is made in blocks of classes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from trireme.types import RANKED, Floats, Ints
 
 if TYPE_CHECKING:
     from trireme.retrieval.store import EmbeddingStore
+
+BLOCK = 8192
+"""Classes at a time. The same numbers come out whatever it is; with 256 pictures a block of scores takes 50 MB."""
 
 
 def prompt_embeddings(store: EmbeddingStore, names: Sequence[str], templates: Sequence[str]) -> Floats:
@@ -51,6 +55,17 @@ def ensemble(prompts: Floats) -> Floats:
     return normalise(prompts.astype(np.float64).mean(axis=1))
 
 
+def class_embeddings(store: EmbeddingStore, names: Sequence[str], templates: Sequence[str]) -> Floats:
+    """The `ensemble` of every class's `prompt_embeddings`, (c, d), with the prompts of one block of classes at a time.
+
+    Raises:
+        UsageError: see `prompt_embeddings`.
+    """
+    starts = range(0, max(len(names), 1), BLOCK)  # no class is an error too
+    blocks = [ensemble(prompt_embeddings(store, names[start : start + BLOCK], templates)) for start in starts]
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
 def similarity(queries: Floats, targets: Floats) -> Floats:
     """Inner products (n, c).
 
@@ -74,10 +89,35 @@ def rank(scores: NDArray[np.floating], keep: int = RANKED) -> tuple[Ints, Floats
     Raises:
         DataError: a score is NaN; it could be ranked anywhere.
     """
+    _check_numbers(scores)
+    order: Ints = np.argsort(-scores, axis=1, kind="stable")[:, :keep].astype(np.int64)
+    best: Floats = np.take_along_axis(scores, order, axis=1).astype(np.float32)
+    return order, best
+
+
+def rank_similar(queries: Floats, targets: Floats, keep: int = RANKED) -> tuple[Ints, Floats]:
+    """`rank(similarity(queries, targets), keep)`, the same numbers, without ever holding all (n, c) of them.
+
+    Raises:
+        DataError: a score is NaN.
+    """
+    ranked: Ints = np.empty((len(queries), 0), dtype=np.int64)
+    best: Floats = np.empty((len(queries), 0), dtype=np.float32)
+    for start in range(0, len(targets), BLOCK):
+        scores = similarity(queries, targets[start : start + BLOCK])
+        _check_numbers(scores)
+        columns = np.arange(scores.shape[1])
+        if best.shape[1] == keep:  # an equal score stands behind, as its class is a higher one
+            columns = np.flatnonzero((scores > best[:, -1:]).any(axis=0))
+        ranked = np.hstack([ranked, np.broadcast_to(columns + start, (len(queries), len(columns)))])
+        best = np.hstack([best, scores[:, columns]])
+        order = np.argsort(-best, axis=1, kind="stable")[:, :keep]
+        ranked, best = np.take_along_axis(ranked, order, axis=1), np.take_along_axis(best, order, axis=1)
+    return ranked, best
+
+
+def _check_numbers(scores: NDArray[np.floating]) -> None:
     if np.isnan(scores).any():
         raise DataError(
             "a class score is NaN; an embedding is damaged: remove the encoder's folder of embeddings and run again"
         )
-    order: Ints = np.argsort(-scores, axis=1, kind="stable")[:, :keep].astype(np.int64)
-    best: Floats = np.take_along_axis(scores, order, axis=1).astype(np.float32)
-    return order, best

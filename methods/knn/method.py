@@ -10,7 +10,7 @@ import numpy as np
 
 from trireme.errors import UsageError, unknown_name
 from trireme.methods.base import Context, Validation, require_fitted, require_memory
-from trireme.methods.knn.votes import class_scores, rank_votes
+from trireme.methods.knn.votes import ranked_votes
 from trireme.methods.recall import recall_column
 from trireme.methods.selection import Setting, grid_settings, grid_shape, note_unchosen, select, subset_scores
 from trireme.methods.support import Support, support
@@ -125,4 +125,4 @@ class Knn:
 def _rank(hits: Hits, held: Support, setting: Setting, keep: int = RANKED) -> tuple[Ints, Floats]:
     labels = np.where(hits.rows >= 0, held.labels[hits.rows], -1)
     k, temperature = int(setting["k"]), float(setting["temperature"])
-    return rank_votes(class_scores(labels, hits.scores, k, temperature, held.classes), keep)
+    return ranked_votes(labels, hits.scores, k, temperature, keep)

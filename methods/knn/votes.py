@@ -36,6 +36,22 @@ def class_scores(labels: Ints, similarities: Floats, k: int, temperature: float,
     return scores
 
 
+def ranked_votes(
+    labels: Ints, similarities: Floats, k: int, temperature: float, keep: int = RANKED
+) -> tuple[Ints, Floats]:
+    """`rank_votes(class_scores(...))` over the classes that occur among the neighbours, of however many there are.
+
+    Returns:
+        (n, m) ranked classes, -1 padded, and their scores; m is at most `keep`, and at most how many classes occur.
+    """
+    classes = np.unique(labels[labels >= 0])
+    places = np.where(labels >= 0, np.searchsorted(classes, labels), -1)
+    ranked, best = rank_votes(class_scores(places, similarities, k, temperature, len(classes)), keep)
+    found: Ints = np.full_like(ranked, -1)
+    found[ranked >= 0] = classes[ranked[ranked >= 0]]
+    return found, best
+
+
 def rank_votes(scores: Floats, keep: int = RANKED) -> tuple[Ints, Floats]:
     """Ranked classes and scores as `rank` gives them; classes without a neighbour become -1 with score -inf."""
     ranked, best = rank(scores, keep)

@@ -13,8 +13,8 @@ import numpy as np
 
 from trireme.files import fingerprint
 from trireme.methods.base import Context, require_memory
-from trireme.methods.classes import ensemble, normalise, prompt_embeddings
-from trireme.methods.knn.votes import class_scores
+from trireme.methods.classes import class_embeddings, normalise
+from trireme.methods.knn.votes import ranked_votes
 from trireme.methods.rar.config import RarConfig
 from trireme.methods.support import support
 from trireme.retrieval.index import Index, IndexConfig, open_index
@@ -88,24 +88,22 @@ class Retriever:
         )
         labels = np.where(hits.rows >= 0, held.labels[hits.rows], -1)
         recall = memory.index_recall(queries, "image", hits.rows[:, : config.k], held.allowed)
-        values = class_scores(labels, hits.scores, config.votes, config.temperature, held.classes)
-        order = np.argsort(-values, axis=1, kind="stable")[:, : max(self._context.keep, config.k)].astype(np.int64)
-        order = np.where(np.isneginf(np.take_along_axis(values, order, axis=1)), -1, order)
+        keep = max(self._context.keep, config.k)
+        order, values = ranked_votes(labels, hits.scores, config.votes, config.temperature, keep)
         if not config.distinct:
             return Candidates(
                 labels[:, : config.k], hits.scores[:, : config.k], hits.rows[:, : config.k], order, recall
             )
-        classes = order[:, : config.k]
-        scores = np.where(classes >= 0, np.take_along_axis(values, np.maximum(classes, 0), axis=1), -np.inf)
+        classes, scores = order[:, : config.k], values[:, : config.k]
         first = (labels[:, None, :] == classes[:, :, None]).argmax(axis=2)  # (n, k): the nearest hit of each class
         rows = np.where(classes >= 0, np.take_along_axis(hits.rows, first, axis=1), -1)
-        return Candidates(classes, scores.astype(np.float32), rows, order, recall)
+        return Candidates(classes, scores, rows, order, recall)
 
     @cached_property
     def _class_index(self) -> Index:
         """Over the class names' prompts, made once for all batches."""
         context, kind = self._context, self._config.class_index
-        vectors = ensemble(prompt_embeddings(context.store, self._names, context.templates))
+        vectors = class_embeddings(context.store, self._names, context.templates)
         index = IndexConfig(kind=kind, m=_LINKS)
         key = fingerprint([context.encoder.fingerprint, list(self._names), list(context.templates), index.facts()])
         folder = context.artifacts / "rar"

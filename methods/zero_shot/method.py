@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from trireme.methods.base import Context, require_fitted
-from trireme.methods.classes import ensemble, prompt_embeddings, rank, similarity
+from trireme.methods.classes import class_embeddings, rank_similar
 from trireme.types import Floats, Predictions, Sample, Supervision, Task
 
 
@@ -40,14 +40,14 @@ class ZeroShot:
     def fit(self, context: Context) -> None:
         """Encode the prompts of the context's classes."""
         templates = tuple(self.config.templates) or context.templates
-        self._classes = ensemble(prompt_embeddings(context.store, context.class_names, templates))
+        self._classes = class_embeddings(context.store, context.class_names, templates)
         self._context = context
 
     def predict(self, samples: Sequence[Sample]) -> Predictions:
         """Scores are cosines in [-1, 1]."""
         context, classes = require_fitted(self._context, "zero_shot"), require_fitted(self._classes, "zero_shot")
         images = context.store.images([sample.image for sample in samples])
-        ranked, scores = rank(similarity(images, classes), context.keep)
+        ranked, scores = rank_similar(images, classes, context.keep)
         return Predictions(ranked, scores)
 
     def facts(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trireme.methods.knn.votes import class_scores, rank_votes
+from trireme.methods.knn.votes import class_scores, rank_votes, ranked_votes
 
 CLASSES = 6
 
@@ -64,3 +64,15 @@ def test_two_near_pictures_outvote_one_nearer() -> None:
     labels, similarities = np.array([[1, 2, 2]]), np.array([[0.9, 0.85, 0.85]], dtype=np.float32)
     assert rank_votes(class_scores(labels, similarities, 3, 0.1, 3))[0][0].tolist() == [2, 1, -1]
     assert rank_votes(class_scores(labels, similarities, 1, 0.1, 3))[0][0].tolist() == [1, 2, -1]
+
+
+@given(neighbour_lists(), st.integers(1, 12), st.integers(1, 8))
+def test_only_the_neighbours_classes_are_looked_at(lists: tuple[np.ndarray, np.ndarray], k: int, keep: int) -> None:
+    """Classes 1000 apart, which nobody holds an array of: the ranking over all classes, numbered anew."""
+    labels, similarities = lists
+    ranked, scores = ranked_votes(np.where(labels >= 0, 1000 * labels, -1), similarities, k, 0.1, keep)
+    dense, best = rank_votes(class_scores(labels, similarities, k, 0.1, CLASSES), keep)
+    width = ranked.shape[1]
+    np.testing.assert_array_equal(ranked, np.where(dense >= 0, 1000 * dense, -1)[:, :width])
+    np.testing.assert_array_equal(scores, best[:, :width])
+    assert (dense[:, width:] == -1).all()
