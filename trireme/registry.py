@@ -62,6 +62,7 @@ _ELEVATER = (
 )
 _FINE_GRAINED = ("aircraft", "cars", "cub", "dogs", "flowers102", "food101", "imagenet", "pets", "places365")
 _PUBLISHED = (*_FINE_GRAINED, *(f"coop/{name}" for name in _COOP), "rafdb")
+_OVEN = ("oven/entity", "oven/query")
 _DETECTION = "trireme.benchmarks.detection"
 _DETECTION_SETS = ("coco", "lvis", "v3det")
 _WORLD_DETECTION = ("detection", "detection-proposals", "detection-validation")
@@ -168,6 +169,7 @@ BENCHMARKS = Registry(
         **{f"world/{name}": f"{_WORLD}:open_benchmark" for name in _WORLD_BENCHMARKS},
         **dict.fromkeys(_PUBLISHED, f"{_DATASETS}:open_benchmark"),
         **{f"elevater/{name}": f"{_DATASETS}.elevater:open_benchmark" for name in _ELEVATER},
+        **dict.fromkeys(_OVEN, f"{_DATASETS}.oven:open_benchmark"),
         **dict.fromkeys(_DETECTION_SETS, f"{_DETECTION}.sets:open_benchmark"),
         **{f"world/{name}": f"{_DETECTION}.world:open_benchmark" for name in _WORLD_DETECTION},
     },
@@ -184,6 +186,7 @@ PAIR_SETS = Registry(
         **{f"world/{name}": f"{_WORLD}:open_pairs" for name in _WORLD_PAIRS},
         **dict.fromkeys(_PUBLISHED, f"{_DATASETS}:open_pairs"),
         **{f"elevater/{name}": f"{_DATASETS}.elevater:open_pairs" for name in _ELEVATER},
+        **dict.fromkeys(_OVEN, f"{_DATASETS}:open_pairs"),
     },
     {
         **dict.fromkeys(_OWN, f"{_CUSTOM}:open_pairs"),

@@ -14,6 +14,7 @@ MODULES = (
     "trireme.benchmarks.datasets.coop",
     "trireme.benchmarks.datasets.rafdb",
     "trireme.benchmarks.datasets.elevater",
+    "trireme.benchmarks.datasets.oven",
     "trireme.benchmarks.detection.sets",
 )
 """Each has `SPECS`, a tuple of `SetSpec`, and imports nothing heavy."""

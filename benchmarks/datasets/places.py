@@ -107,5 +107,5 @@ def described(spec: SetSpec) -> list[str]:
     counts = {"classes": spec.classes, **spec.counts}
     for what, count in counts.items():
         told = f"verified: {count.source}" if count.verified else "not verified; the set's own files are believed"
-        found.append(f"  {what:11} {count.number} ({told})")
+        found.append(f"  {what:11} {count.number or 'as many as its files list'} ({told})")
     return found

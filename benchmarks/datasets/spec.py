@@ -22,6 +22,7 @@ class Count:
     """How many there should be.
 
     Attributes:
+        number: 0 where nobody has told it; then the annotation files are believed without a word.
         verified: another number is an error. Where False the annotation files themselves are believed, and a
             difference is only told.
         source: where the number was read.
@@ -59,7 +60,7 @@ class SetSpec:
         name: of the benchmark and of the pair set of its training pictures.
         version: raise it when the same files give other samples, classes, names or prompts.
         layouts: accepted layouts, the recommended one first.
-        classes: how many classes.
+        classes: how many classes; 0 for a set of pictures and captions, which has none.
         counts: pictures per split; the splits that it has are the keys ("train", "validation", "test").
         metrics: the main one first.
         templates: name of a list in `templates.json`, "FILE:SET" for one in `FILE.json`, or "open_clip:imagenet".

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trireme.errors import DataError
 
@@ -39,6 +41,35 @@ def table(path: Path, columns: int, at_least: int = 0) -> list[list[str]]:
             raise DataError(f"{path}, line {number}: '{line[:60]}' has {len(cells)} columns, expected {columns}")
         rows.append(cells)
     return rows
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number from 1, object) of every line that is not empty, read one at a time.
+
+    Raises:
+        DataError: the file is not there, is no UTF-8 text, or a line is no JSON object; names the line.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            for place, line in enumerate(file, start=1):
+                if line.strip():
+                    yield place, _json_object(path, place, line)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}; fetch it again") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8; fetch it again") from error
+
+
+def _json_object(path: Path, place: int, line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise DataError(
+            f"{path}, line {place}: '{line.strip()[:60]}' is no JSON object; the file is damaged or cut off"
+        )
+    return found
 
 
 def number(path: Path, text: str) -> int:
