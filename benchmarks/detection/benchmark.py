@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +88,8 @@ class DetectionBenchmark(RowBenchmark):
         digests: SHA-256 of the files that say what is there and what is asked.
     """
 
-    annotations: Annotations = None  # type: ignore[assignment]
-    asked: Boxes = None  # type: ignore[assignment]
+    annotations: Annotations = field(kw_only=True)
+    asked: Boxes = field(kw_only=True)
     options: DetectionOptions = DetectionOptions()
     most: int = 300
     role: Role = Role.TEST

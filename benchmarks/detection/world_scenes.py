@@ -184,6 +184,7 @@ def _draw(path: Path, text: str, shown: Sequence[Picture], annotations: dict[str
                 "id": len(annotations["annotations"]) + 1,
                 "image_id": image,
                 "category_id": number[row.hexcode],
+                "art": f"{row.family}/{row.hexcode}",
                 "bbox": [x, y, width, height],
                 "area": width * height,
                 "segmentation": [[x, y, x + width, y, x + width, y + height, x, y + height]],

@@ -19,6 +19,7 @@ from trireme.benchmarks.detection.scenes import covered, numbers, overlap, scene
 from trireme.benchmarks.detection.world_scenes import folder, made
 from trireme.benchmarks.world.families import BY_NAME, MEMORY, TEST, VALIDATION
 from trireme.benchmarks.world.sets import Picture, pictures
+from trireme.config import find
 from trireme.errors import UsageError
 from trireme.files import home, sha256_file
 from trireme.registry import open_benchmark
@@ -76,6 +77,17 @@ def test_the_annotation_file_says_all_of_every_picture() -> None:
         for i in range(len(found.pictures)):
             boxes = found.boxes[found.image == i].tolist()
             assert all(covered(a, b) <= 0.1 for n, a in enumerate(boxes) for b in boxes[:n])
+
+
+def test_what_is_shown_is_kept_out_of_memories() -> None:
+    """A memory holds no near-duplicate of a picture of world/all or world/validation, and scenes show no others."""
+    for role, known in (("test", "world/all"), ("validation", "world/validation")):
+        boxes = json.loads((folder() / f"{role}.json").read_text())["annotations"]
+        shown = [box["art"] for box in boxes]
+        assert set(shown) <= {sample.id for sample in open_benchmark(known).samples(Role(role))}
+        assert len(set(shown)) == len(shown)
+    kept_out = find("memory", "world").fields["deduplicate_against"]
+    assert {"world/all", "world/validation"} <= set(kept_out)
 
 
 @pytest.mark.parametrize(("name", "role"), [("world/detection", TEST), ("world/detection-validation", VALIDATION)])
