@@ -15,6 +15,9 @@ elevater  the pictures of `DatasetManifest.sample_few_shot_subset(N, seed)` of v
           Computer-Vision-in-the-Wild/Elevater_Toolkit_IC calls (N = 5, 20, 50, seeds 0, 1, 2): the whole list shuffled
           by `random.Random(seed)`, then the first N of a class. For sets with one label a picture.
 
+A class is a pair's label, or what the set's own `draw_by` ({pair id: class}) says: pictures to discover classes from
+are so many of each class, and labelled with guesses.
+
 The last three depend on the order of the list, so they give the published pictures only on the published list.
 """
 
@@ -25,7 +28,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -123,8 +126,15 @@ class FewShot:
     @cached_property
     def _effective_seed(self) -> int | None:
         """None where the rule uses no seed, and where no class has more than N pairs: there all are drawn."""
-        largest = max(Counter(pair.label for pair in self.base.pairs()).values(), default=0)
+        largest = max(Counter(pair.label for pair in self._classed).values(), default=0)
         return None if self.rule in _UNSEEDED or largest <= self.shots else self.seed
+
+    @cached_property
+    def _classed(self) -> Sequence[Pair]:
+        """The pairs of the base, each labelled with the class by which it is drawn."""
+        classes: Mapping[str, str] | None = getattr(self.base, "draw_by", None)
+        pairs = self.base.pairs()
+        return pairs if classes is None else [replace(pair, label=classes[pair.id]) for pair in pairs]
 
     def pairs(self) -> Sequence[Pair]:
         """What is drawn where every pair can be kept."""
@@ -139,8 +149,8 @@ class FewShot:
         Raises:
             DataError: a pair has no label.
         """
-        pairs = self.base.pairs()
-        orders = RULES[self.rule](self._groups(pairs), pairs, self.shots, self.seed)
+        pairs, classed = self.base.pairs(), self._classed
+        orders = RULES[self.rule](self._groups(classed), classed, self.shots, self.seed)
         taken: dict[str, list[int]] = {label: [] for label in orders}
         seen = dict.fromkeys(orders, 0)
         ahead = 1  # twice as many in each round, so that a class of near-duplicates alone takes few rounds
@@ -153,7 +163,7 @@ class FewShot:
             if not asked:
                 return [pairs[position] for position in sorted(p for rows in taken.values() for p in rows)]
             for position, stays in zip(asked, stay([pairs[position] for position in asked]), strict=True):
-                rows = taken[pairs[position].label]
+                rows = taken[classed[position].label]
                 if stays and len(rows) < self.shots:
                     rows.append(position)
             ahead *= 2
@@ -165,8 +175,9 @@ class FewShot:
             {"shots": N, "rule", "seed": null where it has no effect, "classes": of the base, "short": how many of them
             have fewer than N pairs drawn, "short_classes": {class: pairs drawn} of the first of those}.
         """
-        counts = Counter(pair.label for pair in drawn)
-        labels = list(dict.fromkeys(pair.label for pair in self.base.pairs()))
+        class_of = {pair.id: pair.label for pair in self._classed}
+        counts = Counter(class_of[pair.id] for pair in drawn)
+        labels = list(dict.fromkeys(class_of.values()))
         short = {label: counts[label] for label in labels if counts[label] < self.shots}
         return {
             "shots": self.shots,

@@ -97,6 +97,7 @@ class ClusterAccuracy:
     """
 
     def __init__(self, clusters: Ints, classes: Ints) -> None:
+        self._clusters, self._classes = clusters, classes
         self._cells = clusters * (int(classes.max(initial=0)) + 1) + classes
         self._shape = int(clusters.max(initial=0)) + 1, int(classes.max(initial=0)) + 1
 
@@ -106,9 +107,34 @@ class ClusterAccuracy:
         total = int(counts.sum())
         if not total:
             return math.nan
-        rows, columns = self._shape
-        table = np.bincount(self._cells, weights=counts, minlength=rows * columns).reshape(rows, columns)
+        table = self._table(counts)
         return float(table[linear_sum_assignment(table, maximize=True)].sum() / total)
+
+    def right(self) -> Mask:
+        """Which samples are right under the naming that is best for all of them, (n,)."""
+        from scipy.optimize import linear_sum_assignment
+
+        named = np.full(self._shape[0], -1, dtype=np.int64)
+        rows, columns = linear_sum_assignment(self._table(np.ones_like(self._cells)), maximize=True)
+        named[rows] = columns
+        found: Mask = named[self._clusters] == self._classes
+        return found
+
+    def _table(self, counts: Ints) -> Doubles:
+        rows, columns = self._shape
+        cells: Doubles = np.bincount(self._cells, weights=counts, minlength=rows * columns).astype(np.float64)
+        return cells.reshape(rows, columns)
+
+
+class SampleMean:
+    """The mean of one value a sample, and 0 where it is below 0, as a mean of cosines could be. values (n,)."""
+
+    def __init__(self, values: Doubles) -> None:
+        self._values = values
+
+    def value(self, counts: Ints) -> float:
+        total = int(counts.sum())
+        return max(0.0, float((counts * self._values).sum()) / total) if total else math.nan
 
 
 class HarmonicAccuracy:

@@ -63,6 +63,7 @@ _ELEVATER = (
 _FINE_GRAINED = ("aircraft", "cars", "cub", "dogs", "flowers102", "food101", "imagenet", "pets", "places365")
 _PUBLISHED = (*_FINE_GRAINED, *(f"coop/{name}" for name in _COOP), "rafdb")
 _OVEN = ("oven/entity", "oven/query")
+_DISCOVERY = tuple(f"discovery/{name}" for name in ("cars", "cub", "dogs", "flowers102", "pets", "world"))
 _DETECTION = "trireme.benchmarks.detection"
 _DETECTION_SETS = ("coco", "lvis", "v3det")
 _WORLD_DETECTION = ("detection", "detection-proposals", "detection-validation")
@@ -170,6 +171,7 @@ BENCHMARKS = Registry(
         **dict.fromkeys(_PUBLISHED, f"{_DATASETS}:open_benchmark"),
         **{f"elevater/{name}": f"{_DATASETS}.elevater:open_benchmark" for name in _ELEVATER},
         **dict.fromkeys(_OVEN, f"{_DATASETS}.oven:open_benchmark"),
+        **dict.fromkeys(_DISCOVERY, "trireme.benchmarks.discovery:open_benchmark"),
         **dict.fromkeys(_DETECTION_SETS, f"{_DETECTION}.sets:open_benchmark"),
         **{f"world/{name}": f"{_DETECTION}.world:open_benchmark" for name in _WORLD_DETECTION},
     },
@@ -187,6 +189,7 @@ PAIR_SETS = Registry(
         **dict.fromkeys(_PUBLISHED, f"{_DATASETS}:open_pairs"),
         **{f"elevater/{name}": f"{_DATASETS}.elevater:open_pairs" for name in _ELEVATER},
         **dict.fromkeys(_OVEN, f"{_DATASETS}:open_pairs"),
+        **dict.fromkeys(_DISCOVERY, "trireme.benchmarks.discovery:open_pairs"),
     },
     {
         **dict.fromkeys(_OWN, f"{_CUSTOM}:open_pairs"),

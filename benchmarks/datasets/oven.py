@@ -47,7 +47,7 @@ class OvenBenchmark(RowBenchmark):
         return score([name for name in self.metrics if name != HARMONIC], ranked, labels)
 
     def metric_codes(self) -> list[list[str]]:
-        sources = [HARMONIC, *map(inspect.getsource, (HarmonicAccuracy, harmonic_mean))]
+        sources = [HARMONIC, inspect.getsource(HarmonicAccuracy), inspect.getsource(harmonic_mean)]
         return [[name, fingerprint(sources) if name == HARMONIC else metric_code(name)] for name in self.metrics]
 
     def evaluator(self, predictions: Any, role: Role = Role.TEST) -> Evaluator:

@@ -95,6 +95,8 @@ def test_cluster_accuracy_is_the_best_of_all_namings(case: tuple[Ints, Ints, Int
         return
     best = max((np.array(names)[clusters] == classes) @ counts for names in itertools.permutations(range(4)))
     assert found == pytest.approx(best / counts.sum())
+    whole = max((np.array(names)[clusters] == classes).mean() for names in itertools.permutations(range(4)))
+    assert ClusterAccuracy(clusters, classes).right().mean() == pytest.approx(whole)
 
 
 def test_harmonic_means_are_those_of_ovens_evaluator() -> None:
