@@ -110,13 +110,13 @@ def _of_class(
     evaluator.evaluate()
     evaluator.accumulate()
     precision = evaluator.eval["precision"][:, :, 0, :, 0]
-    held = getattr(evaluator, "_evalImgs_cpp", None)
-    if held is None:
+    kept = getattr(evaluator, "_evalImgs_cpp", None)
+    if kept is None:
         raise TriremeError(
             f"faster-coco-eval {module.__version__} keeps its matches where they are not found; "
             "run: pip install 'faster-coco-eval==1.8.0'"
         )
-    return _unpacked(precision, held, pictures)
+    return _unpacked(precision, kept, pictures)
 
 
 def _dataset(annotations: Annotations, label: int, held: Ints, pictures: Sequence[int]) -> dict[str, Any]:
