@@ -1,4 +1,7 @@
-"""Decoding that can only spell one of the given texts, for `generate` of transformers; by characters, as in vLLM."""
+"""Decoding that can only begin one of the given texts, for `generate` of transformers; by characters, as in vLLM.
+
+It ends where one text is left: what would follow is decided (`choices.completed`).
+"""
 
 from __future__ import annotations
 
@@ -67,12 +70,13 @@ class Constraint:
             return self._ends[:1]
         text = self._pieces.spelled(written)
         allowed: set[int] = set()
-        for option in self._choices[row]:
-            if option == text:
-                allowed.add(self._ends[0])
-            elif option.startswith(text):
-                allowed.update(self._pieces.beginning(option[len(text) :]))
-        for tokens in self._canonical[row]:  # also where a character is cut into several tokens
-            if tokens[: len(written)] == written:
+        left: set[str] = set()
+        for option, tokens in zip(self._choices[row], self._canonical[row], strict=True):
+            if option.startswith(text):
+                left.add(option)
+                allowed.update(self._pieces.beginning(option[len(text) :]) if option != text else self._ends[:1])
+            if tokens[: len(written)] == written:  # also where a character is cut into several tokens
+                left.add(option)
                 allowed.add(tokens[len(written)] if len(tokens) > len(written) else self._ends[0])
-        return sorted(allowed) or self._ends[:1]
+        going_on = len(left) > 1 or "\ufffd" in text  # never in the middle of a character
+        return sorted(allowed) if going_on and allowed else self._ends[:1]

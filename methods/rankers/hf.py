@@ -19,6 +19,7 @@ from trireme.errors import DataError, TriremeError, UsageError
 from trireme.methods.rankers import chat
 from trireme.methods.rankers.base import Generated, Prompt, PromptError, Scored
 from trireme.methods.rankers.checkpoint import CheckpointConfig, OnCheckpoint
+from trireme.methods.rankers.choices import completed
 from trireme.methods.rankers.constrain import Constraint, Pieces
 from trireme.retrieval.encoders.base import resolve_device, resolve_dtype
 
@@ -70,7 +71,7 @@ class TransformersEngine(OnCheckpoint):
         return self._decoded(prompts, max_tokens, None)
 
     def choose(self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> list[Generated]:
-        """Greedy decoding under the constraint that the text goes on to one of the choices, in whatever tokens."""
+        """Greedy decoding to where only one of the choices is left, in whatever tokens."""
         longest = max((len(text.encode()) for options in choices for text in options), default=0)
         return self._decoded(prompts, longest + 1, choices)
 
@@ -163,6 +164,7 @@ class TransformersEngine(OnCheckpoint):
             for row, position in zip(made.tolist(), inputs.positions, strict=True):
                 end = next((i for i, token in enumerate(row) if token in self._ends), len(row))
                 text = self._tokeniser.decode(row[:end], skip_special_tokens=True)
+                text = text if choices is None else completed(text, choices[position])
                 found[position] = Generated(text, inputs.length, min(end + 1, len(row)))
         found |= {position: Generated.without(error) for position, error in failed.items()}
         return [found[position] for position in range(len(prompts))]

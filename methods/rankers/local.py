@@ -23,7 +23,7 @@ class LocalRankerConfig(CheckpointConfig):
     Attributes:
         engine: "vllm", "transformers", or "auto": vLLM where it is installed.
         device: of transformers; vLLM finds its own.
-        batch: prompts computed together; 0: as many as the engine likes (64 of vLLM, 16 of transformers).
+        batch: prompts computed together; 0: as many as the engine likes (128 of vLLM, 16 of transformers).
         vllm: further options of vLLM by their names (`VllmRankerConfig`): memory, cache_gib, images, implementation,
             tensor_parallel, compile, seed. Nothing is done with them where transformers answers.
     """

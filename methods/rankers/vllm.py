@@ -23,6 +23,7 @@ from trireme.errors import DataError, TriremeError, UsageError
 from trireme.methods.rankers import chat
 from trireme.methods.rankers.base import Generated, Prompt, Scored
 from trireme.methods.rankers.checkpoint import CheckpointConfig, OnCheckpoint
+from trireme.methods.rankers.choices import completed
 from trireme.methods.rankers.merge import merged
 from trireme.methods.rankers.vllm_child import IDS_AT_ONCE, Output, Request, Start
 from trireme.methods.rankers.vllm_runtime import Runtime, lora_room, require
@@ -52,7 +53,7 @@ class VllmRankerConfig(CheckpointConfig):
     """
 
     seed: int = 0
-    batch: int = 64
+    batch: int = 128
     images: int = 6
     memory: float = 0.9
     cache_gib: float = 0.0
@@ -95,9 +96,10 @@ class VllmEngine(OnCheckpoint):
         return self._generated(self._requests(prompts), max_tokens, [()] * len(prompts))
 
     def choose(self, prompts: Sequence[Prompt], choices: Sequence[Sequence[str]]) -> list[Generated]:
-        """Decode under vLLM's structured outputs: the text is one of the choices, in whatever tokens."""
+        """Decode under vLLM's structured outputs until only one of the choices is left, in whatever tokens."""
         among = [tuple(dict.fromkeys(texts)) for texts in choices]
-        return self._generated(self._requests(prompts), _LONGEST_CHOICE, among)
+        made = self._generated(self._requests(prompts), _LONGEST_CHOICE, among)
+        return [replace(one, text=completed(one.text, texts)) for one, texts in zip(made, among, strict=True)]
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[Sequence[str]]) -> list[Scored]:
         """Log-probability of each continuation; the module's own words say how the prompt is shared."""

@@ -19,6 +19,8 @@ from typing import Any
 
 from PIL.Image import Image
 
+from trireme.methods.rankers.choices import decisive
+
 _GIB = 1 << 30
 _LOOK = 1.0  # seconds
 _CPU_CACHE_GIB = 1.0
@@ -51,7 +53,7 @@ class Request:
     Attributes:
         ids: tokens of the text, one placeholder for each picture.
         max_tokens: decoded greedily.
-        choice: the text must be one of them; empty: it is free.
+        choice: the text must begin one of them, and ends where only one is left; empty: it is free.
         first: tokens whose log-probabilities right after the prompt are wanted.
         tail: so many tokens at the end of the prompt whose own log-probabilities are wanted.
         cached: may start from what vLLM has in its cache. A `tail` is then None where the cache reaches into it.
@@ -168,6 +170,7 @@ class _Served:
         options: dict[str, Any] = {"temperature": 0.0, "seed": self._seed, "max_tokens": request.max_tokens}
         if request.choice:
             options["structured_outputs"] = StructuredOutputsParams(choice=list(request.choice))
+            options |= {"stop": decisive(request.choice), "include_stop_str_in_output": True}
         if request.first:
             options["logprob_token_ids"] = list(request.first)
         if request.tail:
