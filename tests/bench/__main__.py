@@ -18,6 +18,8 @@ BENCHES = {
     "react": ("tests.bench.bench_react", "bench_react_steps"),
     "ranker": ("tests.bench.bench_ranker", "bench_ranker"),
     "agreement": ("tests.bench.bench_agreement", "bench_agreement"),
+    "loading": ("tests.bench.bench_streaming", "bench_loading"),
+    "streaming": ("tests.bench.bench_streaming", "bench_streaming"),
     "leaderboard": ("tests.bench.bench_leaderboard", "bench_leaderboard"),
 }
 

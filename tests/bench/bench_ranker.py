@@ -1,7 +1,8 @@
 """Images/s of the ranking modes, through vLLM and through batched transformers, beside a loop of the authors' kind.
 
 The loop asks one picture at a time and decodes the list freely, which is the only way that RAR's script has; the same
-model, dtype, pictures and candidates for all. Replies are not kept. Without vLLM its rows are left out, and said so.
+model, dtype and candidates for all. Every mode is asked about pictures of its own, since vLLM keeps what it computed of
+prompts that begin alike. Replies are not kept. Without vLLM its rows are left out, and said so.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from trireme.request import parse_parts
 from trireme.types import Role
 from trireme.workbench import Workbench
 
-PICTURES, LOOPED, TOKENS = 192, 16, 24
+PICTURES, WARM, LOOPED, TOKENS = 125, 8, 16, 24
 
 
 def bench_ranker() -> list[dict[str, Any]]:
     """One row a mode and engine; `ratio` is against the loop."""
-    questions = validation_questions(PICTURES)
+    questions = validation_questions(WARM + PICTURES * len(Mode))
     engines: dict[str, Engine] = {"transformers, batched": TransformersEngine(TransformersEngine.Config())}
     if find_spec("vllm") is not None:
         from trireme.methods.rankers.vllm import VllmEngine
@@ -41,14 +42,15 @@ def bench_ranker() -> list[dict[str, Any]]:
     loop = _loop(questions[:LOOPED])
     rows = [_row("one picture at a time, transformers", f"list, {TOKENS} tokens", loop, loop)]
     for name, engine in engines.items():
-        rank(engine, questions[:8], Asking(Mode.LIST, max_tokens=4))  # loads and warms up
-        for mode in Mode:
+        rank(engine, questions[:WARM], Asking(Mode.LIST, max_tokens=4))  # loads and warms up
+        for number, mode in enumerate(Mode):
+            own = questions[WARM + number * PICTURES :][:PICTURES]
             wording = "name" if mode is Mode.SCORE else "paper"
             asking = Asking(mode, wording=wording, max_tokens=TOKENS)
             start = time.perf_counter()
-            rank(engine, questions[8:], asking)
+            rank(engine, own, asking)
             what = f"list, {TOKENS} tokens" if mode is Mode.LIST else str(mode)
-            rows.append(_row(name, what, (len(questions) - 8) / (time.perf_counter() - start), loop))
+            rows.append(_row(name, what, len(own) / (time.perf_counter() - start), loop))
     return rows
 
 

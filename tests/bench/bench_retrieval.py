@@ -35,10 +35,10 @@ def bench_encoding() -> list[dict[str, Any]]:
     """Images/s of a small ViT (random weights) and, where its weights are there, of `lite`; a cold cache each time."""
     with tempfile.TemporaryDirectory() as folder:
         vit = OpenClipEncoder(OpenClipConfig(model="ViT-S-32-alt", random=True))
-        rows = [_encoding(vit, _photos(Path(folder), 128, 320))]
+        rows = [_encoding(vit, photos(Path(folder), 128, 320))]
         lite = _lite()
         if lite is not None:
-            rows.append(_encoding(lite, _photos(Path(folder), 1024, 128)))
+            rows.append(_encoding(lite, photos(Path(folder), 1024, 128)))
     return rows
 
 
@@ -73,7 +73,7 @@ def _encoding(encoder: Encoder, refs: list[ImageRef]) -> dict[str, Any]:
         return np.concatenate(parts)
 
     np.testing.assert_allclose(ours(), bare(), atol=1e-5)
-    mine, other = _alternating(ours, bare)
+    mine, other = alternating(ours, bare)
     what = f"encode {len(refs)} pictures, {encoder.name}, batch {BATCH}"
     return {
         "what": what,
@@ -87,7 +87,7 @@ def _search(what: str, ours: Index, bare: Any, queries: Floats, k: int) -> dict[
     def through_retrieval() -> object:
         return ours.search(checked_queries(queries, queries.shape[1], k, "bench"), k)  # as `Memory.search` does
 
-    mine, other = _alternating(through_retrieval, lambda: bare.search(queries, k))
+    mine, other = alternating(through_retrieval, lambda: bare.search(queries, k))
     n = len(queries)
     return {
         "what": f"search {what}, k={k}",
@@ -97,7 +97,7 @@ def _search(what: str, ours: Index, bare: Any, queries: Floats, k: int) -> dict[
     }
 
 
-def _alternating(ours: Callable[[], object], bare: Callable[[], object]) -> tuple[float, float]:
+def alternating(ours: Callable[[], object], bare: Callable[[], object]) -> tuple[float, float]:
     """Median seconds of both, measured in turns after a warm-up, so that drift of the machine hits both alike."""
     ours(), bare()
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -109,7 +109,7 @@ def _alternating(ours: Callable[[], object], bare: Callable[[], object]) -> tupl
     return statistics.median(seconds[0]), statistics.median(seconds[1])
 
 
-def _photos(folder: Path, n: int, side: int) -> list[ImageRef]:
+def photos(folder: Path, n: int, side: int) -> list[ImageRef]:
     """JPEG files with the structure of photographs (smooth shapes and some noise)."""
     rng = np.random.default_rng(side)
     refs = []
