@@ -23,11 +23,32 @@ def top5(ranked: Ints, labels: Ints) -> Floats:
     return _hit(ranked, labels, 5)
 
 
+def recall_at_1(ranked: Ints, labels: Ints) -> Floats:
+    """1 where what ranks first is a hit. In retrieval a row holds labels of what was found; they may repeat."""
+    return _hit(ranked, labels, 1)
+
+
+def recall_at_5(ranked: Ints, labels: Ints) -> Floats:
+    """1 where any of the first five is a hit: of several captions of a picture, one is enough."""
+    return _hit(ranked, labels, 5)
+
+
+def recall_at_10(ranked: Ints, labels: Ints) -> Floats:
+    """1 where any of the first ten is a hit."""
+    return _hit(ranked, labels, 10)
+
+
 def _hit(ranked: Ints, labels: Ints, k: int) -> Floats:
     return np.asarray((ranked[:, :k] == labels[:, None]).any(axis=1), dtype=np.float32)
 
 
-METRICS: Mapping[str, Callable[[Ints, Ints], Floats]] = {"top1": top1, "top5": top5}
+METRICS: Mapping[str, Callable[[Ints, Ints], Floats]] = {
+    "top1": top1,
+    "top5": top5,
+    "r@1": recall_at_1,
+    "r@5": recall_at_5,
+    "r@10": recall_at_10,
+}
 DERIVED: Mapping[str, str] = {"mean_per_class": "top1"}
 """Metrics that results compute from the values of another one; they have none of their own."""
 

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from trireme.errors import UsageError
-from trireme.types import RANKED, Benchmark, PairSet, Predictions, Sample, Supervision, Task
+from trireme.types import (
+    RANKED,
+    Benchmark,
+    Floats,
+    ImageRef,
+    PairSet,
+    Predictions,
+    Sample,
+    Supervision,
+    Task,
+)
 
 if TYPE_CHECKING:
     from trireme.methods.rankers.base import Engine
@@ -46,7 +56,8 @@ class Context:
         encoder: the frozen dual encoder.
         store: embeddings by that encoder, cached: ask it, not the encoder.
         memory: image-caption pairs to search, None where the run has no memory.
-        class_ids: stable ids, c of them; the labels of memory pairs refer to them.
+        class_ids: stable ids, c of them; the labels of memory pairs refer to them. None, nor names or templates, in
+            retrieval.
         class_names: what a text encoder is shown, in the same order.
         templates: prompt templates with one `{}`.
         validation: None where the benchmark has none; then nothing is selected.
@@ -113,6 +124,23 @@ class Method(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """JSON-able facts for the run record: what was trained, chosen or measured."""
+        ...
+
+
+@runtime_checkable
+class CrossModal(Protocol):
+    """What a method that declares `Task.RETRIEVAL` has as well: both sides, fitted on a context without classes.
+
+    `predict` is not called then: pictures and captions are ranked for each other by inner products of what these give
+    (`trireme.methods.both_ways`), so a method never sees which caption belongs to which picture.
+    """
+
+    def embed_images(self, images: Sequence[ImageRef]) -> Floats:
+        """(n, d), for readable pictures. A row depends on no other picture."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Floats:
+        """(m, d), in the same space."""
         ...
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from trireme.errors import UsageError, unknown_name
 from trireme.methods.base import Validation
 from trireme.progress import say
-from trireme.types import Ints
+from trireme.types import DIRECTIONS, Ints
 
 Setting = dict[str, Any]
 
@@ -54,7 +54,8 @@ def subset_scores(validation: Validation, ranked: Ints) -> dict[str, float]:
         raise UsageError(f"no validation picture of {benchmark.name} has a label; nothing can be chosen on it")
     labels = labels[known]
     values = np.asarray(next(iter(benchmark.score(ranked[known], labels).values())), dtype=np.float64)
-    groups = np.array(benchmark.class_groups, dtype=object)[labels]
+    counted = [sample for sample, of in zip(validation.samples, known, strict=True) if of]
+    groups = np.array([sample.group_among(benchmark.class_groups) for sample in counted], dtype=object)
     scores = {}
     for subset, held in benchmark.subsets.items():
         inside = np.ones(len(labels), dtype=bool) if held is None else np.isin(groups, held)
@@ -75,7 +76,8 @@ def grid_settings(grid: Mapping[str, Sequence[Any]]) -> Iterator[Setting]:
 def unguarded(may_lose: Mapping[str, float], validation: Validation) -> list[str]:
     """The guarded subsets that go without a guard, because the benchmark divides its pictures into none.
 
-    Such are pictures in folders and tables: there a guard that a method's config sets for other benchmarks is void.
+    Such are pictures in folders and tables, and those of which all that is told apart is who asks, the picture or the
+    caption: there a guard that a method's config sets for other benchmarks is void.
 
     Raises:
         UsageError: the benchmark has subsets, and this is none of them, or none that a validation picture is in; or the
@@ -85,10 +87,10 @@ def unguarded(may_lose: Mapping[str, float], validation: Validation) -> list[str
         if not (math.isfinite(points) and points >= 0):
             raise UsageError(f"may_lose.{subset}={points:g}: give points of a score, 0 or more")
     benchmark = validation.benchmark
-    groups = {benchmark.class_groups[sample.label] for sample in validation.samples}
+    groups = {sample.group_among(benchmark.class_groups) for sample in validation.samples}
     held = [name for name, of in benchmark.subsets.items() if of is None or groups & set(of)]
     absent = [name for name in may_lose if name not in held]
-    if not absent or all(of is None for of in benchmark.subsets.values()):
+    if not absent or all(of is None or name in DIRECTIONS for name, of in benchmark.subsets.items()):
         return absent
     if absent[0] in benchmark.subsets:
         raise UsageError(

@@ -137,7 +137,9 @@ def pivot(frame: pd.DataFrame, by: str = "benchmark", metric: str | None = None,
     if by != "subset":
         chosen = chosen[chosen["subset"] == subset]
     if chosen.empty:
-        raise UsageError(f"no score of metric '{metric or default_metric(frame)}' on subset '{subset}'")
+        of = frame[frame["metric"] == (metric or default_metric(frame))]
+        elsewhere = f"; there are some on {', '.join(of['subset'].unique())}" if len(of) else ""
+        raise UsageError(f"no score of metric '{metric or default_metric(frame)}' on subset '{subset}'{elsewhere}")
     chosen = chosen.fillna({"memory": "", "ranker": ""})
     index = ["method"] + [axis for axis in axes if axis not in (by, "subset") and chosen[axis].nunique() > 1]
     for tells_apart in ("ranker", "config", "run"):
@@ -152,8 +154,11 @@ def pivot(frame: pd.DataFrame, by: str = "benchmark", metric: str | None = None,
 
 
 def default_metric(frame: pd.DataFrame) -> str:
-    """`top1` where the frame has it, else its only metric but `hit@k`; UsageError where there are several others."""
+    """`top1` where the frame has it, else its only main metric, or its only one but `hit@k`; UsageError where there are
+    several."""
     names = [name for name in dict.fromkeys(frame["metric"]) if not name.startswith(HIT)]
+    if "top1" not in names and "main" in frame and frame.loc[frame["main"], "metric"].nunique() == 1:
+        return str(frame.loc[frame["main"], "metric"].iloc[0])
     if "top1" in names or not names:
         return "top1"
     if len(names) > 1:

@@ -47,6 +47,8 @@ predictions.parquet has one row per sample asked:
     <metric>   float32, one column a metric that is a mean: the sample's value in [0, 1], null where it failed
     candidates list<int32>, of a re-ranker: the classes it chose among; hit@k is whether the right one is there
     reply_status string, of a re-ranker: what became of the question about this sample, a word of `REPLY_STATUSES`
+    found      list<string>, in retrieval: ids of the samples that were found, best first; `ranked` has their labels
+    gallery    string, in retrieval: hash of the samples that were ranked, as far as their pictures could be read
     ...        the method's extras by their own names
 """
 

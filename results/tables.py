@@ -12,8 +12,11 @@ import pandas as pd
 
 from trireme.results.leaderboard import default_metric, pivot
 from trireme.results.schema import HIT, REPLY_STATUSES
+from trireme.types import DIRECTIONS
 
 MISSING = "-"
+_FIRST = ("all", *DIRECTIONS)
+"""Subsets that stand before the others."""
 _MOST_CEILINGS = 3
 _TOLD = {
     "supervision_training": "told in training",
@@ -63,7 +66,7 @@ def benchmark_tables(frame: pd.DataFrame) -> list[TextTable]:
 def _benchmark_table(benchmark: str, frame: pd.DataFrame) -> TextTable:
     metric = str(frame.loc[frame["main"], "metric"].iloc[0]) if "main" in frame else default_metric(frame)
     everything, frame = frame, frame[frame["metric"] == metric]
-    subsets = sorted(frame["subset"].unique(), key=lambda name: (name != "all", name))
+    subsets = sorted(frame["subset"].unique(), key=lambda name: (name not in _FIRST, name))
     shared, varying = _shared(frame)
     described = [column for column in [*_TOLD, *varying] if column in frame]
     runs: dict[str, dict[str, dict[str, Any]]] = {}

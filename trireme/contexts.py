@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from trireme.errors import TriremeError
 from trireme.methods.base import Context, Validation
 from trireme.plan import Run
-from trireme.types import RANKED, Benchmark, PairSet, Role
+from trireme.types import RANKED, Benchmark, PairSet, Role, Task
 from trireme.workbench import Workbench
 
 
@@ -40,13 +40,14 @@ def make_context(run: Run, bench: Workbench, benchmark: Benchmark, phases: Phase
         with phases("encode"):
             kept = bench.readable(run.validation, Role.VALIDATION, run.encoder)
         validation = Validation(bench.benchmark(run.validation), kept.samples)
+    named = benchmark.task is not Task.RETRIEVAL  # its labels tell which caption belongs to which picture
     return Context(
         encoder=part.encoder,
         store=part.store,
         memory=memory,
-        class_ids=benchmark.class_ids,
-        class_names=benchmark.class_names,
-        templates=benchmark.templates,
+        class_ids=benchmark.class_ids if named else (),
+        class_names=benchmark.class_names if named else (),
+        templates=benchmark.templates if named else (),
         validation=validation,
         pair_set=_declared_sets(run, bench),
         seed=run.seed,

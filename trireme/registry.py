@@ -67,6 +67,9 @@ _DISCOVERY = tuple(f"discovery/{name}" for name in ("cars", "cub", "dogs", "flow
 _DETECTION = "trireme.benchmarks.detection"
 _DETECTION_SETS = ("coco", "lvis", "v3det")
 _WORLD_DETECTION = ("detection", "detection-proposals", "detection-validation")
+_IMAGE_TEXT = "trireme.benchmarks.image_text"
+_IMAGE_TEXT_SETS = ("coco-captions", "flickr30k")
+_WORLD_RETRIEVAL = ("retrieval", "retrieval-validation", "tiny-retrieval", "tiny-retrieval-validation")
 _WORLD_PAIRS = ("memory", "train", "train-common", "train-fresh", "tiny-memory", "tiny-train")
 
 
@@ -174,6 +177,8 @@ BENCHMARKS = Registry(
         **dict.fromkeys(_DISCOVERY, "trireme.benchmarks.discovery:open_benchmark"),
         **dict.fromkeys(_DETECTION_SETS, f"{_DETECTION}.sets:open_benchmark"),
         **{f"world/{name}": f"{_DETECTION}.world:open_benchmark" for name in _WORLD_DETECTION},
+        **dict.fromkeys(_IMAGE_TEXT_SETS, f"{_IMAGE_TEXT}.sets:open_benchmark"),
+        **{f"world/{name}": f"{_IMAGE_TEXT}.world:open_benchmark" for name in _WORLD_RETRIEVAL},
     },
     {
         **dict.fromkeys(_OWN, f"{_CUSTOM}:open_benchmark"),
@@ -190,6 +195,7 @@ PAIR_SETS = Registry(
         **{f"elevater/{name}": f"{_DATASETS}.elevater:open_pairs" for name in _ELEVATER},
         **dict.fromkeys(_OVEN, f"{_DATASETS}:open_pairs"),
         **dict.fromkeys(_DISCOVERY, "trireme.benchmarks.discovery:open_pairs"),
+        **dict.fromkeys(_IMAGE_TEXT_SETS, f"{_IMAGE_TEXT}.sets:open_pairs"),
     },
     {
         **dict.fromkeys(_OWN, f"{_CUSTOM}:open_pairs"),

@@ -17,6 +17,7 @@ from trireme.errors import TriremeError
 from trireme.faults import describe
 from trireme.files import locked
 from trireme.methods.base import Method
+from trireme.methods.both_ways import BothWays, retrieves
 from trireme.partial import Partial, as_table, check_answered, merge, unanswered
 from trireme.plan import Failure, Run, make_plan
 from trireme.progress import progress, say
@@ -207,7 +208,9 @@ def _compute(run: Run, bench: Workbench, command: Sequence[str], partial: Partia
     method: Method = run.method_class(run.method.config)
     with phases("fit"):
         method.fit(context)
-    table, predicted = _predict(run, method, readable, partial, bench.request.batch_size, phases)
+    with phases("predict"):
+        answers = BothWays(method, readable.samples, context.keep) if retrieves(benchmark) else method
+    table, predicted = _predict(run, answers, readable, partial, bench.request.batch_size, phases)
     with phases("score"):
         predictions = scored_table(benchmark, readable, table)
         scored = all_scores(benchmark, run.role, predictions)
@@ -216,7 +219,7 @@ def _compute(run: Run, bench: Workbench, command: Sequence[str], partial: Partia
 
 
 def _predict(
-    run: Run, method: Method, readable: Readable, partial: Partial, batch_size: int, phases: Phases
+    run: Run, method: Method | BothWays, readable: Readable, partial: Partial, batch_size: int, phases: Phases
 ) -> tuple[pa.Table | None, int]:
     """All predictions, those of earlier processes included, and how many were computed now.
 
@@ -224,7 +227,7 @@ def _predict(
         DataError: a ranker gave no reply for more than 1 % of the samples; told as soon as it is certain.
     """
     with phases("predict"):
-        stored = partial.load()
+        stored = method.still_true(partial.load()) if isinstance(method, BothWays) else partial.load()
         done = set(stored["sample_id"].to_pylist()) if stored is not None else set()
         left = [sample for sample in readable.samples if sample.id not in done]
         if done and left:

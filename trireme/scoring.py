@@ -40,7 +40,7 @@ def scored_table(benchmark: Benchmark, readable: Readable, predictions: pa.Table
     columns = {
         "sample_id": pa.array([sample.id for sample in asked], pa.string()),
         "label": pa.array(labels, pa.int32()),
-        "group": pa.array([benchmark.class_groups[label] if label >= 0 else "" for label in labels], pa.string()),
+        "group": pa.array([sample.group_among(benchmark.class_groups) for sample in asked], pa.string()),
         "status": pa.array(np.where(ok, "ok", "failed").tolist(), pa.string()),
         "ranked": _empty_for_null(taken["ranked"]),
         "scores": _empty_for_null(taken["scores"]),

@@ -42,6 +42,13 @@ class Task(StrEnum):
     ZERO_SHOT = "zero_shot"
     FEW_SHOT = "few_shot"
     DETECTION = "detection"
+    RETRIEVAL = "retrieval"
+    """Pictures and captions that ask for each other; a method gives embeddings of both
+    (`trireme.methods.base.CrossModal`)."""
+
+
+DIRECTIONS: Final = ("i2t", "t2i")
+"""Subsets of a retrieval benchmark: pictures that ask for captions, and captions that ask for pictures."""
 
 
 REGION_VERSION: Final = 1
@@ -124,15 +131,28 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One test (or validation) picture. `label` indexes `Benchmark.class_names`; -1 where it is withheld."""
+    """One test (or validation) picture, or a caption of one.
+
+    Attributes:
+        label: index of `Benchmark.class_names`; -1 where it is withheld.
+        text: of a caption that asks for pictures, what it says; "" where the picture itself asks. The picture of a
+            caption is what it looks for: it must be readable, and stay out of memories, as any other.
+        group: of a benchmark whose subsets are not groups of classes, the sample's own group; "" for that of its class.
+    """
 
     id: str
     image: ImageRef
     label: int = -1
+    text: str = ""
+    group: str = ""
 
     def unlabelled(self) -> Sample:
-        """The same sample as a method sees it in `predict`."""
-        return Sample(self.id, self.image)
+        """The same sample as a method sees it in `predict`; with a caption, the picture would be its label."""
+        return Sample(self.id, self.image) if not self.text else Sample(self.id, ImageRef(""), text=self.text)
+
+    def group_among(self, class_groups: Sequence[str]) -> str:
+        """The group that it counts in, "" without a label."""
+        return "" if self.label < 0 else self.group or class_groups[self.label]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +208,9 @@ class DrawnPairs(PairSet, Protocol):
 @runtime_checkable
 class Benchmark(Protocol):
     """Samples, class names, templates and a metric. It knows no method and no encoder.
+
+    Of a retrieval benchmark (`Task.RETRIEVAL`) the "classes" are what its pictures show and its captions tell: where
+    one of a picture and a caption asks, the other is a hit if it has the same label. No method is told their names.
 
     `class_ids` are stable ids (`Pair.label` refers to them), `class_names` what is shown to a text encoder, in the
     same order. `class_groups[i]` is the group of class i ("common", "rare", "fresh", "" ...); `subsets` maps a reported

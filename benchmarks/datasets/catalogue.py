@@ -16,6 +16,7 @@ MODULES = (
     "trireme.benchmarks.datasets.elevater",
     "trireme.benchmarks.datasets.oven",
     "trireme.benchmarks.detection.sets",
+    "trireme.benchmarks.image_text.sets",
 )
 """Each has `SPECS`, a tuple of `SetSpec`, and imports nothing heavy."""
 

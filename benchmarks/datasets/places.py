@@ -104,7 +104,7 @@ def described(spec: SetSpec) -> list[str]:
         found.append(f"  layout      {' or '.join(str(base / folder) for folder in layout.folders)}{title} with")
         found += [f"                {need}" for need in layout.needs]
         found += [f"                {need} (for its training pictures)" for need in layout.train]
-    counts = {"classes": spec.classes, **spec.counts}
+    counts = {**({"classes": spec.classes} if spec.classes.number else {}), **spec.counts}
     for what, count in counts.items():
         told = f"verified: {count.source}" if count.verified else "not verified; the set's own files are believed"
         found.append(f"  {what:11} {count.number or 'as many as its files list'} ({told})")

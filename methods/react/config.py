@@ -28,7 +28,8 @@ class ReactConfig:
             `query_pairs` search pictures; their class labels are then told in training).
         k: pairs retrieved per query (*ours*: the paper states totals only).
         prompts: ask with "each" prompt of a class or with the "ensemble" of them.
-        query_pairs: pair sets whose pictures ask in "i2i".
+        query_pairs: pair sets whose pictures ask in "i2i". Where a task has no classes (image-text retrieval), its
+            training pairs, which ask by their captions or pictures; without them all pairs of the memory are taken.
         across_classes: keep a pair for its nearest class only. Within a class a pair is kept once in any case.
         min_similarity: hits below this cosine are not retrieved.
         allow_empty: go on although a class retrieved nothing.

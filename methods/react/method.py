@@ -16,7 +16,7 @@ from trireme.methods.react.trainer import Trainer
 from trireme.methods.selection import unguarded
 from trireme.retrieval.encoders.base import Encoder
 from trireme.retrieval.store import EmbeddingStore
-from trireme.types import Floats, Predictions, Sample, Supervision, Task
+from trireme.types import Floats, ImageRef, Predictions, Sample, Supervision, Task
 
 _UNTOLD = ("format", "key", "made_by", "pictures")
 """What a record of a training holds and a run's facts do not repeat."""
@@ -30,8 +30,10 @@ class _State:
     """of the base encoder"""
     store: EmbeddingStore
     """of the customised one"""
-    classes: Floats
-    """(c, d) of the customised encoder"""
+    texts: EmbeddingStore
+    """of the customised one, or the base encoder's where the text tower stayed as it was"""
+    classes: Floats | None
+    """(c, d) of the customised encoder; None where there are no classes"""
     artifact: Artifact
     facts: dict[str, Any]
     keep: int
@@ -41,7 +43,7 @@ class React:
     """Ranks classes by zero-shot with the customised encoder. The memory is not used at inference."""
 
     Config: ClassVar[type[ReactConfig]] = ReactConfig
-    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT, Task.DETECTION})
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT, Task.DETECTION, Task.RETRIEVAL})
     version: ClassVar[int] = 1
     needs_memory = True
 
@@ -85,7 +87,9 @@ class React:
         store = EmbeddingStore(encoder, before.folder.parent, before.batch_size, before.workers)
         text_locked = artifact.record["variant"] in ("gated_image", "locked_text")
         texts = before if text_locked else store  # a locked text tower's embeddings are in the cache already
-        classes = ensemble(prompt_embeddings(texts, context.class_names, context.templates))
+        classes = None
+        if context.class_names:
+            classes = ensemble(prompt_embeddings(texts, context.class_names, context.templates))
         record = {name: value for name, value in artifact.record.items() if name not in _UNTOLD}
         facts = {
             **record,
@@ -94,7 +98,7 @@ class React:
             "customised_encoder": encoder.fingerprint,
             "memory_pairs": len(memory),
         }
-        self._state = _State(before, store, classes, artifact, facts, context.keep)
+        self._state = _State(before, store, texts, classes, artifact, facts, context.keep)
 
     @property
     def encoder_file(self) -> Path:
@@ -109,11 +113,25 @@ class React:
     def predict(self, samples: Sequence[Sample]) -> Predictions:
         """Scores are cosines in [-1, 1]."""
         state = require_fitted(self._state, "react")
-        before = state.store.forwards
-        images = state.store.images([sample.image for sample in samples])
-        state.base.forwards += state.store.forwards - before  # the count of the run is kept by the store it was given
-        ranked, scores = rank(similarity(images, state.classes), state.keep)
+        images = self.embed_images([sample.image for sample in samples])
+        ranked, scores = rank(similarity(images, require_fitted(state.classes, "react")), state.keep)
         return Predictions(ranked, scores)
+
+    def embed_images(self, images: Sequence[ImageRef]) -> Floats:
+        """What the customised encoder gives, (n, d)."""
+        state = require_fitted(self._state, "react")
+        before = state.store.forwards
+        embeddings = state.store.images(images)
+        state.base.forwards += state.store.forwards - before  # the count of the run is kept by the store it was given
+        return embeddings
+
+    def embed_texts(self, texts: Sequence[str]) -> Floats:
+        """The same, (m, d). Captions are encoded as they are, in no template."""
+        state = require_fitted(self._state, "react")
+        before = state.store.forwards
+        embeddings = state.texts.texts(texts)
+        state.base.forwards += state.store.forwards - before
+        return embeddings
 
     def facts(self) -> dict[str, Any]:
         """What was retrieved, trained and chosen."""

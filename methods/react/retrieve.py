@@ -74,6 +74,8 @@ def retrieve(context: Context, config: ReactConfig) -> RetrievedSet:
 
 
 def _searched(context: Context, memory: Memory, config: ReactConfig) -> RetrievedSet:
+    if not context.class_ids and not config.query_pairs:
+        return _everything(memory)
     queries = _queries(context, config)
     side = cast(Side, SEARCHES[config.search][1])
     hits = memory.search(queries.embeddings, side, config.k, encoder=context.encoder.fingerprint)
@@ -91,10 +93,11 @@ def _searched(context: Context, memory: Memory, config: ReactConfig) -> Retrieve
     lost = np.setdiff1d(classes, classes[first])
     if len(lost):
         say(f"note: {len(lost)} classes keep no pair, nearer classes took theirs: {_some(context, lost)}")
+    ids, names = context.class_ids or ("",), context.class_names or ("",)
     table = pa.table(
         {
-            "class_id": [context.class_ids[c] for c in classes[first]],
-            "class_name": [context.class_names[c] for c in classes[first]],
+            "class_id": [ids[c] for c in classes[first]],
+            "class_name": [names[c] for c in classes[first]],
             "query": [queries.texts[q] for q in asked[first]],
             "rank": pa.array(ranks[first], pa.int32()),
             "distance": pa.array((1 - scores[first]).astype(np.float32)),
@@ -115,7 +118,17 @@ def _searched(context: Context, memory: Memory, config: ReactConfig) -> Retrieve
     return RetrievedSet(table, rows[first], facts)
 
 
+def _everything(memory: Memory) -> RetrievedSet:
+    """All pairs: where a task has no class names and nothing else is told about it, there is nothing to ask with."""
+    say(f"note: there are no class names to ask with; the {len(memory)} pairs of the memory are the retrieved set")
+    rows = np.arange(len(memory), dtype=np.int64)
+    table = pa.table({"pair_id": [str(one) for one in memory.ids], "caption": memory.captions(rows)})
+    return RetrievedSet(table, rows, {"search": "none", "pairs": len(rows), "distinct_pairs": len(rows)})
+
+
 def _queries(context: Context, config: ReactConfig) -> Queries:
+    if not context.class_ids:
+        return _pair_queries(context, config)
     if SEARCHES[config.search][0] == "image":
         return _picture_queries(context, config)
     prompts = prompt_embeddings(context.store, context.class_names, context.templates)
@@ -135,6 +148,18 @@ def _picture_queries(context: Context, config: ReactConfig) -> Queries:
         raise DataError(f"no picture of {', '.join(config.query_pairs)} is labelled with a class of this benchmark")
     classes = np.array([index[pair.label] for pair in pairs], dtype=np.int64)
     return Queries([pair.id for pair in pairs], classes, context.store.images([pair.image for pair in pairs]))
+
+
+def _pair_queries(context: Context, config: ReactConfig) -> Queries:
+    """For a task without classes its training pairs ask, by their captions or pictures; what they find is one set."""
+    pairs = [pair for name in config.query_pairs for pair in context.pair_set(name).pairs()]
+    if SEARCHES[config.search][0] == "image":
+        failed = context.store.prepare([pair.image for pair in pairs])
+        pairs = [pair for position, pair in enumerate(pairs) if position not in failed]
+        embeddings = context.store.images([pair.image for pair in pairs])
+    else:
+        embeddings = context.store.texts([pair.caption for pair in pairs])
+    return Queries([pair.id for pair in pairs], np.zeros(len(pairs), dtype=np.int64), embeddings)
 
 
 def _first_of_each(classes: Ints, rows: Ints, scores: Floats, across: bool) -> Ints:

@@ -13,7 +13,8 @@ import torch
 
 from trireme.files import fingerprint
 from trireme.methods.base import Context, Validation, require_memory
-from trireme.methods.classes import ensemble, prompt_embeddings, rank, similarity
+from trireme.methods.both_ways import captions, pictures, retrieves, validation_scores
+from trireme.methods.classes import ensemble, rank, similarity
 from trireme.methods.react.artifacts import Artifact, customised
 from trireme.methods.react.config import ReactConfig, dropped, training_options, unchosen
 from trireme.methods.react.customise import Customisation, interpolated, shares_tried
@@ -34,18 +35,23 @@ VERSION = 1
 
 
 class Judge:
-    """Zero-shot scores of a tower on the validation pictures, as the first process measures them.
+    """Zero-shot scores of a tower on the validation pictures (of retrieval: and their captions), as the first process
+    measures them.
 
     Every decision of a training comes from here, so that all processes take the same one.
     """
 
     def __init__(self, context: Context, validation: Validation, device: torch.device) -> None:
         self._context, self._validation, self._device = context, validation, device
+        self._told = retrieves(validation.benchmark)
+        self._shown = pictures(validation.samples)
         self._prompts = [
             template.replace("{}", name)
             for name in validation.benchmark.class_names
             for template in validation.benchmark.templates
         ]
+        if self._told:
+            self._prompts = [one.text for one in captions(validation.samples)]
 
     def measure(self, tower: Tower) -> dict[str, float]:
         """Percent of the main metric by subset."""
@@ -57,16 +63,18 @@ class Judge:
         return decided(self._measure_base, self._device)
 
     def _measure(self, tower: Tower) -> dict[str, float]:
-        images = tower.embed_images([sample.image for sample in self._validation.samples])
-        prompts = tower.embed_texts(self._prompts)
-        return self._scores(images, prompts.reshape(len(self._validation.benchmark.class_names), -1, prompts.shape[1]))
+        images = tower.embed_images([sample.image for sample in self._shown])
+        return self._scores(images, tower.embed_texts(self._prompts))
 
     def _measure_base(self) -> dict[str, float]:
-        benchmark, store = self._validation.benchmark, self._context.store
-        images = store.images([sample.image for sample in self._validation.samples])
-        return self._scores(images, prompt_embeddings(store, benchmark.class_names, benchmark.templates))
+        store = self._context.store
+        images = store.images([sample.image for sample in self._shown])
+        return self._scores(images, store.texts(self._prompts))
 
-    def _scores(self, images: Floats, prompts: Floats) -> dict[str, float]:
+    def _scores(self, images: Floats, texts: Floats) -> dict[str, float]:
+        if self._told:
+            return validation_scores(self._validation, images, texts)
+        prompts = texts.reshape(len(self._validation.benchmark.class_names), -1, texts.shape[1])
         return subset_scores(self._validation, rank(similarity(images, ensemble(prompts)))[0])
 
 

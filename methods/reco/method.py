@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from trireme.methods.base import Context, Validation, require_fitted, require_memory
 from trireme.methods.classes import rank, similarity
-from trireme.methods.recall import recall_column
+from trireme.methods.recall import Recall, recall_column
 from trireme.methods.reco.artifacts import remembered
+from trireme.methods.reco.captions import trial_of
 from trireme.methods.reco.choose import ClassTexts, Fusions, Trial, choose_start, start_setting
 from trireme.methods.reco.config import RecoConfig, check
 from trireme.methods.reco.refine import Retriever
 from trireme.methods.reco.trainer import Trainer
 from trireme.methods.selection import Setting, note_unchosen, note_unguarded, unguarded
-from trireme.types import Floats, Predictions, Sample, Supervision, Task
+from trireme.retrieval.memory import Side
+from trireme.types import Floats, ImageRef, Predictions, Sample, Supervision, Task
 
 
 @dataclass(slots=True)
@@ -27,16 +29,18 @@ class _State:
     retriever: Retriever
     k: int
     fusions: Fusions
-    classes: Floats
-    """(c, d) refined class embeddings, t_bar"""
+    classes: Floats | None
+    """(c, d) refined class embeddings, t_bar; None where there are no classes"""
     facts: dict[str, Any]
+    recall: dict[Side, Recall] = field(default_factory=dict)
+    """of an approximate index, on the pictures and captions of retrieval"""
 
 
 class Reco:
     """Ranks classes by the similarity of the refined picture and the refined prompts. Reads captions, never labels."""
 
     Config: ClassVar[type[RecoConfig]] = RecoConfig
-    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT, Task.DETECTION})
+    tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT, Task.DETECTION, Task.RETRIEVAL})
     version: ClassVar[int] = 1
 
     def __init__(self, config: RecoConfig) -> None:
@@ -77,16 +81,18 @@ class Reco:
         trial = None
         if self.uses_validation and context.validation is not None and context.validation.samples:
             note_unguarded(config.may_lose, context.validation)
-            trial = Trial(context, context.validation, retriever, config)
+            trial = trial_of(context, context.validation, retriever, config)
         setting, facts = self._start(trial, context.artifacts)
         if config.grid and trial is None:
             facts |= note_unchosen({name: setting.get(name, getattr(config, name)) for name in config.grid})
         outcome = Trainer(context, retriever, config, setting).fusions(trial)
-        k, names, templates = int(setting["k"]), context.class_names, context.templates
-        texts = ClassTexts(context.store, retriever, names, templates, config.prompts, k)
-        if (shares := retriever.recall(texts.queries, "text", k)) is not None:
-            facts["retrieval_recall"] = {"text": float(shares.mean())}
-        classes = texts.refined(outcome.fusions["text"], k)
+        k, classes = int(setting["k"]), None
+        if context.class_names:
+            names, templates = context.class_names, context.templates
+            texts = ClassTexts(context.store, retriever, names, templates, config.prompts, k)
+            if (shares := retriever.recall(texts.queries, "text", k)) is not None:
+                facts["retrieval_recall"] = {"text": float(shares.mean())}
+            classes = texts.refined(outcome.fusions["text"], k)
         self._state = _State(context, retriever, k, outcome.fusions, classes, {**setting, **facts, **outcome.facts})
 
     def _start(self, trial: Trial | None, artifacts: Path) -> tuple[Setting, dict[str, Any]]:
@@ -109,7 +115,8 @@ class Reco:
         queries = state.context.store.images([sample.image for sample in samples])
         rows = state.retriever.rows(queries, "image", state.k)
         refined = state.retriever.refine(state.fusions["image"], queries, rows, "image")
-        ranked, scores = rank(similarity(refined, state.classes), state.context.keep)
+        classes = require_fitted(state.classes, "reco")
+        ranked, scores = rank(similarity(refined, classes), state.context.keep)
         if state.retriever.memory is None:
             return Predictions(ranked, scores)
         ids = state.retriever.memory.ids
@@ -117,6 +124,24 @@ class Reco:
         recall = recall_column(state.retriever.recall(queries, "image", state.k))
         return Predictions(ranked, scores, {"retrieved": retrieved, **recall})
 
+    def embed_images(self, images: Sequence[ImageRef]) -> Floats:
+        """v_bar of every picture, (n, e)."""
+        state = require_fitted(self._state, "reco")
+        return self._refined(state, state.context.store.images(images), "image")
+
+    def embed_texts(self, texts: Sequence[str]) -> Floats:
+        """t_bar of every text, (m, e): a caption asks the memory's captions, as a class's prompt does."""
+        state = require_fitted(self._state, "reco")
+        return self._refined(state, state.context.store.texts(texts), "text")
+
+    def _refined(self, state: _State, queries: Floats, modality: Side) -> Floats:
+        rows = state.retriever.rows(queries, modality, state.k)
+        if (shares := state.retriever.recall(queries, modality, state.k)) is not None:
+            state.recall.setdefault(modality, Recall()).add(float(shares.mean()), len(queries))
+        return state.retriever.refine(state.fusions[modality], queries, rows, modality)
+
     def facts(self) -> dict[str, Any]:
-        """The setting and how it was chosen, what was trained, the recall of an approximate index on the prompts."""
-        return dict(require_fitted(self._state, "reco").facts)
+        """The setting and how it was chosen, what was trained, the recall of an approximate index on text queries."""
+        state = require_fitted(self._state, "reco")
+        measured = {"retrieval_recall": {str(side): of.mean for side, of in state.recall.items()}}
+        return state.facts | (measured if state.recall else {})
