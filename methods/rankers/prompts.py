@@ -34,9 +34,8 @@ Names are written as Python writes a list of strings, as the authors' script doe
 NAMELESS = "name"
 """The wording that lists no candidates."""
 
-CHOICE = (
-    "Which of these categories does the picture show? {names}. Answer with the name of one category, as written here."
-)
+CHOICE = "Which of these categories does the picture show? {names}."
+"""Says nothing of the answer's form: nothing but one of the names can be decoded."""
 
 LETTERS = "Which of these categories does the picture show?\n{lines}\nAnswer with one letter."
 

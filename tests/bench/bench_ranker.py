@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import torch
 
 from trireme.methods.rankers import chat
@@ -66,7 +67,10 @@ def _row(engine: str, mode: str, rate: float, loop: float) -> dict[str, Any]:
 def validation_questions(n: int) -> list[Question]:
     """Validation pictures, each with the five classes that it retrieves."""
     benchmark = open_benchmark("world/validation")
-    samples = sorted(benchmark.samples(Role.VALIDATION), key=lambda sample: sample.id)[:n]
+    every = sorted(benchmark.samples(Role.VALIDATION), key=lambda sample: sample.id)
+    samples = [
+        every[i] for i in np.random.default_rng(0).permutation(len(every))[:n]
+    ]  # by id, like names come together
     bench = Workbench(parse_parts([]))
     memory, store = bench.memory("world", "lite", "world/all"), bench.encoder("lite").store
     held = support(memory.labels, benchmark.class_ids, benchmark.class_names)
