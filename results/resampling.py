@@ -5,6 +5,10 @@ computed `DRAWS` times, and the percentiles of these values are its interval (B.
 Introduction to the Bootstrap", 1993, chapter 13). The values are kept in the run record: two runs on one benchmark
 were resampled by the same draws, so that the difference of their values, draw by draw, is a paired bootstrap, and no
 evaluator has to run again.
+
+A picture that is drawn twice adds two equal detections to a curve, which makes an average precision higher on average
+(knn-10 on the world's proposals: 42.8, with plain percentiles from 42.8 to 46.3). So the draws are moved until their mean is the score
+(the bootstrap's own estimate of its bias, chapter 10), and their percentiles are taken then.
 """
 
 from __future__ import annotations
@@ -101,7 +105,7 @@ def paired_set_difference(a: Mapping[str, Any], b: Mapping[str, Any], subset: st
     if a["replicates"]["units"] != b["replicates"]["units"] or values[0].shape != values[1].shape:
         raise DataError(f"the two runs' draws of {metric} differ; compare runs of one benchmark and one role")
     difference = _nan_for_none(points[0]["score"]) - _nan_for_none(points[1]["score"])
-    low, high = _percentiles(values[0] - values[1])
+    low, high = _percentiles(values[0] - values[1], difference)
     return PairedDifference(int(points[0]["n"]), difference, low, high, None, None, None)
 
 
@@ -109,18 +113,22 @@ def _limits(point: float, drawn: Doubles, units: int) -> tuple[float, float]:
     """The interval in percent; it always holds the score itself."""
     if math.isnan(point):
         return math.nan, math.nan
-    low, high = _percentiles(drawn)
-    if not math.isnan(low) and low == high and point in (0.0, 100.0):
+    low, high = _percentiles(drawn, point)
+    if math.isnan(low):
+        return math.nan, math.nan
+    if low == high and point in (0.0, 100.0):
         low, high = (100 * limit for limit in all_alike(point / 100, units))
-    return min(low, point), max(high, point)
+    return max(0.0, min(low, point)), min(100.0, max(high, point))
 
 
-def _percentiles(drawn: Doubles) -> tuple[float, float]:
-    """A draw in which the metric is not defined (its few samples were not drawn) is left out."""
+def _percentiles(drawn: Doubles, point: float) -> tuple[float, float]:
+    """Of draws moved so that their mean is the point; one in which the metric is not defined (its few samples were not
+    drawn) is left out.
+    """
     defined = drawn[~np.isnan(drawn)]
     if len(defined) < 2:
         return math.nan, math.nan
-    low, high = np.quantile(defined, _ENDS).tolist()
+    low, high = (np.quantile(defined, _ENDS) + (point - defined.mean())).tolist()
     return low, high
 
 

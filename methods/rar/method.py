@@ -46,7 +46,7 @@ class Rar:
 
     Config: ClassVar[type[RarConfig]] = RarConfig
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT, Task.DETECTION})
-    version: ClassVar[int] = 1000 * RANKING + 1
+    version: ClassVar[int] = 1000 * RANKING + 2
 
     def __init__(self, config: RarConfig) -> None:
         check(config)
@@ -216,8 +216,11 @@ def _ranked(found: Candidates, answers: Sequence[Answer], weight: float | None) 
     scores = np.full((len(answers), width), -np.inf, dtype=np.float32)
     for row, answer in enumerate(answers):
         classes = found.classes[row][found.classes[row] >= 0]
-        values = _final_scores(answer, found.scores[row][: len(classes)], weight)
+        retrieval = [float(score) for score in found.scores[row][: len(classes)]]
+        values = _final_scores(answer, retrieval, weight)
         order = sorted(range(len(classes)), key=lambda i: (-values[i], answer.order.index(i)))
+        if weight is None:
+            values = _in_order(retrieval, order)
         first = list(dict.fromkeys(int(classes[i]) for i in order))
         best = {c: max(values[i] for i in range(len(classes)) if classes[i] == c) for c in first}
         rest = [int(c) for c in found.order[row] if c >= 0 and c not in best]
@@ -228,12 +231,25 @@ def _ranked(found: Candidates, answers: Sequence[Answer], weight: float | None) 
     return ranked, scores
 
 
-def _final_scores(answer: Answer, retrieval: Floats, weight: float | None) -> list[float]:
+def _in_order(retrieval: Sequence[float], order: Sequence[int]) -> list[float]:
+    """The retrieval scores of a picture, handed out anew: the best to whom the ranker puts first.
+
+    A score then says how near the picture's neighbours are, as that of every method does, and pictures and boxes can be
+    compared by it; the ranker alone decides the order.
+    """
+    best = sorted(retrieval, reverse=True)
+    values = [0.0] * len(order)
+    for place, candidate in enumerate(order):
+        values[candidate] = best[place]
+    return values
+
+
+def _final_scores(answer: Answer, retrieval: Sequence[float], weight: float | None) -> list[float]:
     """One value a candidate, higher is better; without scores of the ranker, its order counts."""
     if weight is not None and answer.scores is not None:
-        return [float(r) + weight * s for r, s in zip(retrieval, answer.scores, strict=True)]
+        return [r + weight * s for r, s in zip(retrieval, answer.scores, strict=True)]
     if weight is not None:  # no reply: retrieval decides
-        return [float(r) for r in retrieval]
+        return list(retrieval)
     if answer.scores is not None:
         return list(answer.scores)
     places = {position: place for place, position in enumerate(answer.order)}

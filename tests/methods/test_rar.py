@@ -87,6 +87,18 @@ def test_scores_fall_along_every_row(context: Context, samples: list[Sample]) ->
         assert (scores[:, :-1] >= scores[:, 1:]).all()
 
 
+def test_without_fusion_scores_are_those_of_retrieval_in_the_rankers_order(
+    context: Context, samples: list[Sample]
+) -> None:
+    """By definition: the k similarities stay, the best goes to the ranker's first; boxes of one class compare by it."""
+    plain = run(context, samples, RarConfig(k=5))
+    for config in (RarConfig(k=5), RarConfig(k=5, mode="score")):
+        engine = ScriptedEngine(reverses, lambda p, text: float(len(text)) - ord(text[-1]) % 7, name=config.mode)
+        turned = run(context, samples, config, engine)
+        assert (turned.ranked[:, :5] != plain.ranked[:, :5]).any()
+        np.testing.assert_array_equal(turned.scores[:, :5], plain.scores[:, :5])
+
+
 def test_candidates_are_the_k_distinct_classes_of_the_nearest_pictures(context: Context, samples: list[Sample]) -> None:
     found = run(context, samples, RarConfig(k=7))
     assert found.candidates is not None

@@ -97,3 +97,21 @@ def test_seeds_are_averaged_and_widen_the_interval() -> None:
     assert row["ci_high"] - row["ci_low"] > alone["ci_high"] - alone["ci_low"]  # seeds 20 points apart
     (one,) = joint_set_scores(seeds[:1])
     assert one == pytest.approx(seeds[0]["scores"][0], abs=1e-3)  # replicates are kept to four digits
+
+
+class Repeated(Share):
+    """A metric that repetition makes higher: half of it is the share of units that are drawn more than once."""
+
+    def values(self, counts: Ints) -> Mapping[tuple[str, str], float]:
+        share = super().values(counts)[KEY]
+        return {KEY: share / 2 + float((counts > 1).mean()) / 2}
+
+
+def test_what_repetition_adds_is_taken_off_the_interval() -> None:
+    """26 % of the units are drawn more than once (1 - 2/e): without a shift the score would lie below every draw."""
+    right = (np.random.default_rng(2).random(400) < 0.5).astype(np.float32)
+    (row,), replicates = set_scores(Repeated(right))
+    assert min(replicates["of"][0]["values"]) > row["score"]
+    assert row["ci_low"] < row["score"] < row["ci_high"]
+    middle = (row["ci_low"] + row["ci_high"]) / 2
+    assert middle == pytest.approx(row["score"], abs=0.5)
