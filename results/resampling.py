@@ -7,8 +7,8 @@ were resampled by the same draws, so that the difference of their values, draw b
 evaluator has to run again.
 
 A picture that is drawn twice adds two equal detections to a curve, which makes an average precision higher on average
-(knn-10 on the world's proposals: 42.8, with plain percentiles from 42.8 to 46.3). So the draws are moved until their mean is the score
-(the bootstrap's own estimate of its bias, chapter 10), and their percentiles are taken then.
+(knn-10 on the world's proposals: 42.8, with plain percentiles from 42.8 to 46.3). So the draws are moved until their
+mean is the score (the bootstrap's own estimate of its bias, chapter 10), and their percentiles are taken then.
 """
 
 from __future__ import annotations

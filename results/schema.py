@@ -5,7 +5,8 @@
     run                hash of everything that can change a score, and of nothing else
     created            ISO 8601, UTC
     method             {name, registry, config, supervision {training, inference}, facts}
-    benchmark          {name, version, fingerprint, role, task, subsets {subset: [group] | null}, classes (how many)}
+    benchmark          {name, version, fingerprint, role, task, subsets {subset: [group] | null}, classes (how many)},
+                       and `opened` {name, options}: what the command line called it, with its options
     encoder            {name, fingerprint, config}
     memory             null | {name, fingerprint, size (pairs), index, manifest (extract)}
     seed               int

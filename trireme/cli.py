@@ -127,6 +127,19 @@ def compare(
     _finish(command(first, second, out))
 
 
+@app.command(
+    epilog=_examples("trireme detections out/runs/knn--world-detection--lite--0--1f3a5c7e9b2d4f60 --out found.json")
+)
+def detections(
+    run: Annotated[Path, typer.Argument(help="Folder of one finished run on a detection benchmark.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path("detections.json"),
+) -> None:
+    """Write what a run found in the results format of COCO and LVIS."""
+    from trireme.commands.detections import detections as command
+
+    _finish(command(run, out))
+
+
 @app.command(epilog=_examples("trireme ls methods", "trireme ls benchmarks"))
 def ls(
     kind: Annotated[str, typer.Argument(help="methods, benchmarks, encoders, memories, rankers or suites.")] = "",

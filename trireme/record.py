@@ -69,6 +69,10 @@ def assemble(
             "task": str(benchmark.task),
             "subsets": {name: None if held is None else list(held) for name, held in benchmark.subsets.items()},
             "classes": len(benchmark.class_ids),
+            "opened": {
+                "name": run.benchmark,
+                "options": dict(bench.request.overrides.get(("benchmark", run.benchmark), {})),
+            },
         },
         "encoder": {
             "name": context.encoder.name,

@@ -19,9 +19,6 @@ from tests.benchmarks.test_detection_precision import by_lvis
 from tests.end_to_end.conftest import Place
 from tests.end_to_end.test_rar import Ranker
 from trireme.benchmarks.datasets.catalogue import PUBLISHED
-from trireme.benchmarks.detection import write_results
-from trireme.benchmarks.detection.benchmark import DetectionBenchmark
-from trireme.registry import open_benchmark
 from trireme.results import find_runs, read_predictions
 from trireme.results.records import RunRecord
 
@@ -99,10 +96,9 @@ def test_a_stored_run_can_be_scored_by_anyone(place: Place, monkeypatch: pytest.
     content = lvis_layout(place.folder / "data", pictures=20, classes=5)
     pairs = memory(place.folder / "memory", content, "lvis")
     with PUBLISHED.replaced(counted("lvis", content)):
-        record = run(place, "method=knn", "benchmark=lvis", f"memory=folder:{pairs}")["knn"]
-        benchmark = open_benchmark("lvis")
-    assert isinstance(benchmark, DetectionBenchmark)
-    write_results(benchmark, read_predictions(record), place.folder / "results.json")
+        asked = ("method=knn", "benchmark=lvis", "benchmark.lvis.crop=1.2", f"memory=folder:{pairs}")
+        record = run(place, *asked)["knn"]
+        place.trireme("detections", str(record.folder), "--out", str(place.folder / "results.json"))
     truth = place.folder / "data" / "lvis" / "lvis_v1_val.json"
     expected = by_lvis(truth, place.folder / "results.json", monkeypatch)
     found = scores(record)
