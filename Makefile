@@ -35,6 +35,11 @@ quickstart: setup
 	$(BIN)/trireme data prepare world
 	$(BIN)/trireme run suite=world out=$(OUT)
 	$(BIN)/trireme run suite=world/ablations out=$(OUT)
+	$(BIN)/trireme run suite=world/few-shot out=$(OUT)
+	$(BIN)/trireme run suite=world/few-shot-methods out=$(OUT)
+	$(BIN)/trireme run suite=world/detection out=$(OUT)
+	$(BIN)/trireme run suite=world/detection-methods out=$(OUT)
+	$(BIN)/trireme run method=rar benchmark=world/all out=$(OUT)
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.csv
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.md
 
