@@ -50,7 +50,7 @@ def open_benchmark(name: str, **options: Any) -> Benchmark:
     """
     prompts = _templates(options.pop("templates", None))
     data = _read(name, options)
-    classes = data.classes or tuple(sorted({row.label for row in data.rows}))
+    classes = data.classes or tuple(sorted({row.label for row in data.rows} - {""}))
     place = {label: number for number, label in enumerate(classes)}
     samples: dict[Role, list[Sample]] = {Role.TEST: [], Role.VALIDATION: []}
     rows = [row for row in data.rows if row.split != PAIRS]
