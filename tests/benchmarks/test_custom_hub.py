@@ -130,6 +130,20 @@ def test_classes_as_text_are_classes_and_numbers_are_not(tmp_path: Path) -> None
         open_benchmark(f"hf:{tmp_path / 'numbers'}")
 
 
+def test_captions_beside_classes_as_text_add_no_class(tmp_path: Path) -> None:
+    """Training pictures with captions alone: the classes are those of the test pictures, and none without a name."""
+    train, test = (made(start, [0, 1]).remove_columns("label") for start in (0, 10))
+    text = datasets.Value("string")
+    train = train.add_column("caption", ["a fox", "an owl"]).add_column("label", ["", None]).cast_column("label", text)
+    test = test.add_column("caption", ["", ""]).add_column("label", ["owl", "fox"])
+    datasets.DatasetDict({"train": train, "test": test}).save_to_disk(tmp_path / "set")
+    name = f"hf:{tmp_path / 'set'}"
+    bench = open_benchmark(name)
+    assert bench.class_ids == bench.class_names == ("fox", "owl")
+    assert [sample.label for sample in bench.samples()] == [1, 0]
+    assert [(pair.caption, pair.label) for pair in open_pairs(name).pairs()] == [("a fox", ""), ("an owl", "")]
+
+
 def test_a_set_without_pictures_is_named(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "set")
     with pytest.raises(DataError, match=r"no column of pictures \(a feature `Image`\); it has: 'text'"):

@@ -120,6 +120,17 @@ def test_a_crawl_has_captions_and_no_classes(tmp_path: Path) -> None:
         open_pairs(f"webdataset:{tmp_path / 'y.tar'}")
 
 
+def test_a_crawl_beside_a_benchmark_adds_no_class(tmp_path: Path) -> None:
+    """Its pictures have captions alone: the classes are those of the test pictures, and none without a name."""
+    pack(tmp_path / "train-0.tar", {"a.png": png(1), "a.txt": "a red fox"})
+    pack(tmp_path / "test-0.tar", {"b.png": png(2), "b.cls": "owl", "c.png": png(3), "c.cls": "fox"})
+    name = f"webdataset:{tmp_path}"
+    bench = open_benchmark(name)
+    assert bench.class_ids == bench.class_names == ("fox", "owl")
+    assert [(sample.id, sample.label) for sample in bench.samples()] == [("test/b", 1), ("test/c", 0)]
+    assert [(pair.caption, pair.label) for pair in open_pairs(name).pairs()] == [("a red fox", "")]
+
+
 def test_the_keys_of_json_members_can_be_given(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("fox\nowl\n")
     told = {"alt": "a wise owl", "species": 1}
