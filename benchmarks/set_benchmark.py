@@ -49,6 +49,11 @@ class SetRowBenchmark(RowBenchmark):
         """How many ranked classes a prediction lists: all of them, where a set metric compares their scores."""
         return max(RANKED, len(self.class_names)) if self.set_metrics else RANKED
 
+    @property
+    def every_class(self) -> bool:
+        """Whether a prediction must rank every class: a set metric compares the scores of one class over all samples."""
+        return bool(self.set_metrics)
+
     def score(self, ranked: Ints, labels: Ints) -> Mapping[str, Floats]:
         """Per-sample values of the other metrics."""
         return score([name for name in self.metrics if name not in SET_METRICS], ranked, labels)

@@ -67,6 +67,7 @@ class Context:
         artifacts: the folder of trained parts; a method keys its own files by all that they depend on.
         ranker: opens a multimodal ranker by its name (`trireme ls rankers`).
         keep: how many ranked classes a prediction lists, as many as the benchmark's metrics look at.
+        every_class: its metrics need a score of every class: whoever searches a memory searches all of it.
     """
 
     encoder: Encoder
@@ -82,6 +83,7 @@ class Context:
     artifacts: Path
     ranker: Callable[[str], Engine] = no_ranker
     keep: int = RANKED
+    every_class: bool = False
 
 
 @runtime_checkable

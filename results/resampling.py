@@ -25,6 +25,7 @@ from trireme.results.statistics import LEVEL, SEED, Doubles, PairedDifference, a
 from trireme.types import Evaluator, Ints
 
 DRAWS = 200
+_DEFINED = 0.95  # of the draws, at least: else the metric hangs on a few samples, and percentiles are of others
 _ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
@@ -122,11 +123,9 @@ def _limits(point: float, drawn: Doubles, units: int) -> tuple[float, float]:
 
 
 def _percentiles(drawn: Doubles, point: float) -> tuple[float, float]:
-    """Of draws moved so that their mean is the point; one in which the metric is not defined (its few samples were not
-    drawn) is left out.
-    """
+    """Of draws moved so that their mean is the point; NaN where it is often not defined (its few samples not drawn)."""
     defined = drawn[~np.isnan(drawn)]
-    if len(defined) < 2:
+    if len(defined) < max(2, _DEFINED * len(drawn)):
         return math.nan, math.nan
     low, high = (np.quantile(defined, _ENDS) + (point - defined.mean())).tolist()
     return low, high

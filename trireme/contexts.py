@@ -55,6 +55,7 @@ def make_context(run: Run, bench: Workbench, benchmark: Benchmark, phases: Phase
         artifacts=bench.artifacts,
         ranker=bench.ranker,
         keep=getattr(benchmark, "keep", RANKED),
+        every_class=getattr(benchmark, "every_class", False),
     )
 
 

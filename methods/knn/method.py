@@ -96,6 +96,7 @@ class Knn:
         ks = [self.config.k, *map(int, self.config.grid.get("k", []))]
         depth = max(self.config.depth, self.config.recorded, *ks)
         memory = require_memory(context, "knn")
+        depth = len(memory) if context.every_class else depth
         return memory.search(queries, "image", depth, allowed=held.allowed, encoder=context.encoder.fingerprint)
 
     def predict(self, samples: Sequence[Sample]) -> Predictions:

@@ -82,7 +82,7 @@ class Retriever:
         hits = memory.search(
             queries,
             "image",
-            max(config.depth, config.votes),
+            len(memory) if self._context.every_class else max(config.depth, config.votes),
             allowed=held.allowed,
             encoder=self._context.encoder.fingerprint,
         )

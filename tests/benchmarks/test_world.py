@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from trireme.benchmarks.detection.world import BENCHMARKS as DETECTION
+from trireme.benchmarks.image_text.world import BENCHMARKS as RETRIEVAL
 from trireme.benchmarks.world import open_benchmark, open_pairs
 from trireme.benchmarks.world.families import FAMILIES, with_role
 from trireme.benchmarks.world.prepare import read_manifest, recipe, summary
@@ -261,7 +262,11 @@ def test_summary_says_what_was_kept_and_dropped() -> None:
 
 
 def test_registry_and_world_agree() -> None:
-    assert {name for name in BENCHMARK_REGISTRY.names() if name.startswith("world/")} == {*BENCHMARKS, *DETECTION}
+    assert {name for name in BENCHMARK_REGISTRY.names() if name.startswith("world/")} == {
+        *BENCHMARKS,
+        *DETECTION,
+        *RETRIEVAL,
+    }
     assert {name for name in PAIR_REGISTRY.names() if name.startswith("world/")} == set(PAIR_SETS)
 
 

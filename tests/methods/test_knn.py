@@ -102,6 +102,18 @@ def test_as_many_classes_are_listed_as_the_benchmark_asks_for(vectors: VectorWor
     assert fitted(context).predict(vectors.samples("test", 1)).ranked.shape == (CONCEPTS, 3)
 
 
+def test_every_class_is_ranked_where_the_metric_needs_it(vectors: VectorWorld) -> None:
+    """24 classes with 4 pictures each: ten neighbours hold some of them, the whole memory all."""
+    context = vectors.context()
+    context.keep = CONCEPTS
+    few = fitted(context, depth=10, recorded=10).predict(vectors.samples("test", 1))
+    assert (few.ranked == -1).any()
+    context.every_class = True
+    whole = fitted(context, depth=10, recorded=10).predict(vectors.samples("test", 1))
+    assert (np.sort(whole.ranked, axis=1) == np.arange(CONCEPTS)).all()
+    np.testing.assert_array_equal(whole.ranked[:, 0], few.ranked[:, 0])
+
+
 def test_memory_without_labels_is_refused(vectors: VectorWorld) -> None:
     context = vectors.context(memory=unlabelled(vectors.pairs("memory")))
     with pytest.raises(DataError, match="labelled"):

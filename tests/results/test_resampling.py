@@ -88,6 +88,18 @@ def test_differences_are_taken_draw_by_draw() -> None:
         paired_set_difference(record(right), record(right[:5]), *KEY)
 
 
+class Seldom(Share):
+    """A metric of the first unit alone, which 37 % of the draws do not hold (1/e)."""
+
+    def values(self, counts: Ints) -> Mapping[tuple[str, str], float]:
+        return {KEY: float(self.right[0]) / 2 if counts[0] else math.nan}
+
+
+def test_a_metric_that_is_often_not_defined_has_no_interval() -> None:
+    (row,), _ = set_scores(Seldom(np.ones(60, dtype=np.float32)))
+    assert (row["score"], row["ci_low"], row["ci_high"]) == (50, None, None)
+
+
 def test_seeds_are_averaged_and_widen_the_interval() -> None:
     rng = np.random.default_rng(1)
     seeds = [record([float(v) for v in rng.random(200) < p]) for p in (0.3, 0.5, 0.7)]

@@ -265,3 +265,15 @@ def test_validation_counts_only_for_a_method_that_selects(folder: Path) -> None:
     choosing = (*plain, "method.knn.grid={k: [1, 3]}")
     assert one(*plain).validation is None
     assert one(*choosing).validation == "folder:split"
+
+
+def test_nothing_is_chosen_on_test_pictures(folder: Path) -> None:
+    draw(folder / "leak" / "test", 2, seed=1)
+    draw(folder / "leak" / "val", 2, seed=3)
+    asked = ("method=knn", "benchmark=folder:leak", "memory=folder:train")
+    assert one(*asked, "method.knn.grid.k=[1,2]").validation == "folder:leak"
+    copied = next((folder / "leak" / "test").rglob("*.png"))
+    (folder / "leak" / "val" / copied.parent.name / "again.png").write_bytes(copied.read_bytes())
+    with pytest.raises(TriremeError, match="1 validation pictures of 'folder:leak' are test pictures"):
+        plan(*asked, "method.knn.grid.k=[1,2]")
+    assert one(*asked).validation is None  # nothing is chosen
