@@ -6,7 +6,9 @@ caption), KEY.cls (its class, a name or an index) or KEY.json (an object with `c
 that the options of these names give).
 
 Indices are places in the list of class names: the option `classes`, a file with one name a line, or `classnames.txt` in
-the shards' folder or the one above. A shard's split is its folder's name, or a word of its own ("val-0007.tar").
+the shards' folder or the one above. Where there is such a list, digits are an index, even where a class is called so.
+
+A shard's split is its folder's name, or a word of its own ("val-0007.tar").
 """
 
 from __future__ import annotations
@@ -166,12 +168,12 @@ def _field(where: str, told: Mapping[str, Any], key: str) -> str:
 
 
 def _label(where: str, label: str, reading: _Reading) -> str:
-    """The class name that a label means."""
+    """The class name that a label means: digits are a place in the declared names, whatever the classes are called."""
     classes = reading.classes
-    if not label or label in reading.known:
+    if not label:
         return label
     if not label.isdecimal():
-        if classes:
+        if classes and label not in reading.known:
             raise DataError(f"{where} has the class '{label}', which is not among the {len(classes)} class names")
         return label
     if not classes:

@@ -95,6 +95,20 @@ def test_indices_and_splits_as_clip_benchmark_lays_sets_out(tmp_path: Path) -> N
     assert open_benchmark(f"webdataset:{tmp_path}/test/0.tar").class_names == bench.class_names
 
 
+def test_digits_are_places_even_where_classes_are_called_so(tmp_path: Path) -> None:
+    """The places 0 to 4 of a list in the order of text, as `sorted` gives it; place 2 is the class "10", not "2"."""
+    names = ["0", "1", "10", "11", "2"]
+    (tmp_path / "classnames.txt").write_text("\n".join(names) + "\n")
+    files: dict[str, bytes | str] = {f"k{index}.png": png(index) for index in range(5)}
+    pack(tmp_path / "x.tar", files | {f"k{index}.cls": str(index) for index in range(5)})
+    bench = open_benchmark(f"webdataset:{tmp_path}")
+    assert [(one.id, one.label) for one in bench.samples()] == [(f"k{index}", index) for index in range(5)]
+    assert [pair.label for pair in open_pairs(f"webdataset:{tmp_path}").pairs()] == names
+    pack(tmp_path / "x.tar", {"a.png": png(1), "a.cls": "11"})
+    with pytest.raises(DataError, match="class index 11; there are 5 class names, from 0 on"):
+        open_benchmark(f"webdataset:{tmp_path}")
+
+
 def test_splits_by_a_word_of_the_name(tmp_path: Path) -> None:
     for number, word in enumerate(("train", "val", "test")):
         pack(tmp_path / f"pets-{word}-000.tar", {f"{word}.png": png(number), f"{word}.cls": "fox"})
