@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,15 @@ def _csv_rows(path: Path) -> _Rows:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="", strict=True)
-            yield dict.fromkeys(reader.fieldnames or (), "")  # the header, for the check of its columns
-            yield from reader
+            yield _header(path, reader.fieldnames or ())
+            for number, row in enumerate(reader, start=1):
+                if None in row:  # where the reader puts what stands beyond the header's columns
+                    width = len(reader.fieldnames or ())
+                    raise DataError(
+                        f"{path}: row {number} has {width + len(row[None])} cells, the header {width}; "
+                        "put a cell that has a comma into quotes"
+                    )
+                yield row
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from error
 
@@ -57,11 +65,19 @@ def _parquet_rows(path: Path) -> _Rows:
 
     try:
         file = pq.ParquetFile(path)
-        yield dict.fromkeys(file.schema_arrow.names, "")
+        yield _header(path, file.schema_arrow.names)
         for batch in file.iter_batches():
             yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file: {error}") from error
+
+
+def _header(path: Path, names: Sequence[str]) -> Mapping[str, Any]:
+    """The first row that a table is given as: its columns. Columns without a name are no use, and may be many."""
+    doubled = next((name for name, times in Counter(names).items() if times > 1 and name), None)
+    if doubled is not None:
+        raise DataError(f"{path} has two columns '{doubled}', and nothing says which is meant; rename or remove one")
+    return dict.fromkeys(names, "")
 
 
 def _table(path: Path, table: _Rows, columns: Mapping[str, str]) -> Iterator[Row]:

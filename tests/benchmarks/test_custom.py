@@ -145,6 +145,8 @@ def test_spreadsheet_csv_with_a_byte_order_mark(tmp_path: Path) -> None:
         ("image,label\n", "no pictures found"),
         ("image,label\na.png,fox\nb.png,\n", "row 2 has no label"),
         ("image,label\na.png,fox\na.png,owl\n", "two rows have the id 'a.png'"),
+        ("image,caption,label\nb.png,b,owl\na.png,sly, red,fox\n", "row 2 has 4 cells, the header 3; put a cell that"),
+        ("image,label,label\na.png,fox,owl\n", "has two columns 'label', and nothing says which is meant"),
         ("image,label,id\na.png,fox,1\nb.png,owl,1\n", "two rows have the id '1'"),
         ("image,label,split\na.png,fox,tets\n", "row 1 is in the split 'tets'"),
         ("image,label,split\na.png,fox,test\nb.png,fox,\n", "1 of 2 rows have no split"),
@@ -161,6 +163,20 @@ def test_wrong_tables_say_what_is_wrong(tmp_path: Path, content: str, message: s
     (tmp_path / "x.csv").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         open_benchmark(f"csv:{tmp_path / 'x.csv'}")
+
+
+def test_columns_without_a_name_are_no_fault(tmp_path: Path) -> None:
+    """Spreadsheets write cells that once held something as empty columns."""
+    picture(tmp_path / "a.png")
+    (tmp_path / "x.csv").write_text("image,label,,\na.png,fox,,\n")
+    assert open_benchmark(f"csv:{tmp_path / 'x.csv'}").class_names == ("fox",)
+
+
+def test_a_doubled_column_of_parquet_is_named(tmp_path: Path) -> None:
+    columns = [pa.array([text]) for text in ("a.png", "fox", "owl")]
+    pq.write_table(pa.Table.from_arrays(columns, names=["image", "label", "label"]), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="has two columns 'label'"):
+        open_benchmark(f"parquet:{tmp_path / 'x.parquet'}")
 
 
 def test_wrong_files_say_what_is_wrong(tmp_path: Path) -> None:
