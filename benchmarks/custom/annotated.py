@@ -42,7 +42,7 @@ def open_benchmark(name: str, **options: Any) -> DetectionBenchmark:
     images = options.pop("images", None)
     chosen = read_options(name, options)
     annotations, folder, names = _read(name, images)
-    groups = tuple(_GROUPS[letter] for letter in annotations.frequencies)
+    groups = _groups(annotations)
     return make_benchmark(
         annotations,
         folder,
@@ -85,6 +85,17 @@ def open_pairs(name: str, **options: Any) -> RowPairs:
     if not pairs:
         raise DataError(f"annotation file {annotations.path} has no box that can be shown")
     return RowPairs(name, tuple(sorted(pairs, key=lambda pair: pair.id)))
+
+
+def _groups(annotations: Annotations) -> tuple[str, ...]:
+    """The group of every class, "" where the file does not say how frequent it is."""
+    for category, letter in zip(annotations.categories, annotations.frequencies, strict=True):
+        if letter not in _GROUPS:
+            raise DataError(
+                f"annotation file {annotations.path}: category {category['id']} has the frequency "
+                f"{category['frequency']!r}; known are r, c and f, as LVIS counts: correct it, or leave it out"
+            )
+    return tuple(_GROUPS[letter] for letter in annotations.frequencies)
 
 
 def _read(name: str, images: Any) -> tuple[Annotations, Path, tuple[str, ...]]:

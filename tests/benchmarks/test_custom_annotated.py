@@ -105,6 +105,18 @@ def test_a_file_without_the_fields_of_lvis_is_named(folder: Path) -> None:
         open_benchmark(f"lvis:{folder / 'boxes.json'}")
 
 
+@pytest.mark.parametrize("frequency", ["often", 7, None])
+def test_a_frequency_that_is_none_is_named(folder: Path, frequency: object) -> None:
+    """COCO's own files have none; one of the three letters makes a subset of a class."""
+    content = coco()
+    content["categories"][1]["frequency"] = "r"
+    path = write(folder, content)
+    assert open_benchmark(f"coco:{path}", images=str(folder / "photos")).class_groups == ("", "rare")
+    content["categories"][1]["frequency"] = frequency
+    with pytest.raises(DataError, match=rf"category 7 has the frequency {frequency!r}; known are r, c and f"):
+        open_benchmark(f"coco:{write(folder, content)}", images=str(folder / "photos"))
+
+
 def test_two_classes_of_one_name_are_named(folder: Path) -> None:
     content = coco()
     content["categories"][1]["name"] = "traffic_light"
