@@ -38,7 +38,7 @@ def dogs(folder: Path, split: str) -> Listing:
 
     The lists lie in `lists` or beside `Images`. "n02107683-Bernese_mountain_dog" is called "Bernese mountain dog".
     """
-    place = folder / "lists" if (folder / "lists").is_dir() else folder
+    place = folder / "lists" if (folder / "lists" / "test_list.mat").exists() else folder
     path = place / ("train_list.mat" if split == TRAIN else "test_list.mat")
     pictures, labels = mat(path, "file_list"), mat(path, "labels")
     if len(pictures) != len(labels):

@@ -108,15 +108,18 @@ def test_folders_of_coop_users(root: Path, name: str, folder: str) -> None:
         assert open_benchmark(name).fingerprint() == official.fingerprint()
 
 
-def test_dogs_with_the_lists_beside_the_pictures(root: Path) -> None:
-    """As lists.tar itself has them."""
+@pytest.mark.parametrize("empty_folder", [False, True])
+def test_dogs_with_the_lists_beside_the_pictures(root: Path, empty_folder: bool) -> None:
+    """As lists.tar itself has them; a folder `lists` without them changes nothing."""
     written = dogs(root)
     with PUBLISHED.replaced(written.spec("dogs")):
         official = open_benchmark("dogs")
         for path in (root / "stanford_dogs" / "lists").iterdir():
             path.rename(root / "stanford_dogs" / path.name)
-        (root / "stanford_dogs" / "lists").rmdir()
+        if not empty_folder:
+            (root / "stanford_dogs" / "lists").rmdir()
         assert open_benchmark("dogs").fingerprint() == official.fingerprint()
+        assert len(open_pairs("dogs").pairs()) == len(written.ids[TRAIN])
 
 
 def test_the_registry_has_every_spec_and_each_has_what_it_needs() -> None:
