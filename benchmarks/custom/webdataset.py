@@ -131,10 +131,11 @@ def _class_names(shards: Sequence[Path], given: Any) -> tuple[str, ...]:
             return ()
         [file] = files
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        # not `splitlines`: it also ends a line at a form feed or U+2028, and every index after it would be wrong
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read as text in UTF-8: {error}") from error
-    return unique_classes([line.strip() for line in lines], str(file))
+    return unique_classes([line.strip() for line in (lines if lines[-1] else lines[:-1])], str(file))
 
 
 def _rows(shard: Path, split: str, reading: _Reading) -> Iterator[Row]:

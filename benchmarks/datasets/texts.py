@@ -11,13 +11,13 @@ from trireme.errors import DataError
 
 
 def lines(path: Path) -> list[str]:
-    """The lines that are not empty.
+    """The lines that are not empty, as editors count them: `splitlines` would also end one at a form feed or U+2028.
 
     Raises:
         DataError: the file is not there, is no UTF-8 text, or has nothing in it.
     """
     try:
-        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        found = [line.strip() for line in path.read_bytes().decode("utf-8-sig").split("\n")]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; extract the annotations again") from error
     except UnicodeDecodeError as error:

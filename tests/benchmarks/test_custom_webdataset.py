@@ -109,6 +109,14 @@ def test_digits_are_places_even_where_classes_are_called_so(tmp_path: Path) -> N
         open_benchmark(f"webdataset:{tmp_path}")
 
 
+def test_a_line_of_class_names_ends_where_editors_end_it(tmp_path: Path) -> None:
+    """A byte order mark, both line ends of text files, and characters that Python takes for line ends as well."""
+    (tmp_path / "classnames.txt").write_bytes("\ufeffred\u2028fox\r\nbarn\x85owl\ncrane\x0cred\n".encode())
+    name = f"webdataset:{pack(tmp_path / 'x.tar', {'a.png': png(1), 'a.cls': '1'})}"
+    assert open_benchmark(name).class_names == ("red\u2028fox", "barn\x85owl", "crane\x0cred")
+    assert [pair.label for pair in open_pairs(name).pairs()] == ["barn\x85owl"]
+
+
 def test_splits_by_a_word_of_the_name(tmp_path: Path) -> None:
     for number, word in enumerate(("train", "val", "test")):
         pack(tmp_path / f"pets-{word}-000.tar", {f"{word}.png": png(number), f"{word}.cls": "fox"})
