@@ -141,8 +141,8 @@ class Rar:
     def predict(self, samples: Sequence[Sample]) -> Predictions:
         """Candidates in the ranker's order, then the other classes in retrieval order.
 
-        Scores are fused scores where they exist, log-probabilities where the ranker decides alone by them, and minus
-        the rank in modes without scores. Classes after the candidates always stand below the last of them.
+        Scores are fused scores where there is a fusion. Where the ranker decides alone they are those of retrieval in
+        the ranker's order: its first choice has the best of them. Classes after the candidates stand below the last.
         """
         state = require_fitted(self._state, "rar")
         context, config = state.context, state.config
