@@ -55,7 +55,7 @@ class Annotations:
         ids, image, label: (b,) id, picture and class of each box, in the order of the file.
         boxes: (b, 4); areas: (b,) in square pixels, of the mask where there is one; what small and large are told by.
         crowd: (b,) boxes around many objects: found ones inside of them count neither for nor against.
-        empty: (b,) boxes without area: no picture of them can be shown, they stay among what should be found.
+        empty: (b,) boxes without area: no picture of them can be shown.
         notes: {what: how many} of boxes that deserve a word.
     """
 
@@ -76,6 +76,15 @@ class Annotations:
     def frequencies(self) -> tuple[str, ...]:
         """The letter of every class: r, c or f as LVIS counts them, "" in other files."""
         return tuple(str(one.get("frequency", "")) for one in self.categories)
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(b,) the boxes that an evaluator knows: COCO's all; LVIS's those with an `area` above 0.
+
+        `get_ann_ids` of lvis 0.5.3 drops the others whatever their box is, and with them what they say of a picture's
+        classes; pycocotools 2.0.11 keeps them.
+        """
+        return self.areas > 0 if self.federated else np.ones(len(self.areas), dtype=np.bool_)
 
 
 FileOf = Callable[[Mapping[str, Any]], str]
@@ -271,7 +280,7 @@ def _is_box(box: Any) -> bool:
 
 
 def check_inside(where: str, what: str, ids: Sequence[Any], boxes: Doubles, sizes: Doubles) -> dict[str, int]:
-    """How many boxes have no area, and how many reach over an edge of their picture; evaluators leave them as they are.
+    """How many boxes have no area, and how many reach over an edge of their picture; they are left as they are.
 
     Args:
         sizes: (b, 2) width and height of each box's picture.

@@ -67,20 +67,21 @@ def matches(annotations: Annotations, found: Detections, most: int) -> Iterator[
         most: detections of one class in one picture that count, those of the highest scores.
     """
     module = library()
-    counted = _verified(annotations, found) if annotations.federated else np.ones(len(found.image), dtype=np.bool_)
+    known = np.flatnonzero(annotations.known)
+    counted = _verified(annotations, known, found) if annotations.federated else np.ones(len(found.image), np.bool_)
     of_class = _by_class(found.label, np.flatnonzero(counted), len(annotations.categories))
-    boxes = _by_class(annotations.label, np.arange(len(annotations.label)), len(annotations.categories))
+    boxes = _by_class(annotations.label, known, len(annotations.categories))
     for label, held in enumerate(boxes):
         if not annotations.crowd[held].all():  # with crowds alone there is nothing to find
             yield label, _of_class(module, annotations, label, held, found, of_class[label], most)
 
 
-def _verified(annotations: Annotations, found: Detections) -> Bools:
+def _verified(annotations: Annotations, held: Ints, found: Detections) -> Bools:
     """Whether a picture says anything about the class of a detection: it shows the class, or is known not to."""
     classes = len(annotations.categories)
-    known = [np.unique(annotations.image * classes + annotations.label)]
-    known += [i * classes + np.array(sorted(one.absent), np.int64) for i, one in enumerate(annotations.pictures)]
-    return np.isin(found.image * classes + found.label, np.concatenate(known))
+    told = [np.unique(annotations.image[held] * classes + annotations.label[held])]
+    told += [i * classes + np.array(sorted(one.absent), np.int64) for i, one in enumerate(annotations.pictures)]
+    return np.isin(found.image * classes + found.label, np.concatenate(told))
 
 
 def _by_class(labels: Ints, rows: Ints, classes: int) -> list[Ints]:

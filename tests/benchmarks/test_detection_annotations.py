@@ -125,7 +125,7 @@ def test_wrong_files(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_boxes_that_deserve_a_word(tmp_path: Path) -> None:
-    """Evaluators keep boxes without area and over an edge among those to find; so does this reader, and counts them."""
+    """They are counted and stay as they are, but none without a side is shown."""
     content = annotation_file(1, federated=False)
     content["annotations"][0]["bbox"] = [10, 10, 0, 20]
     content["annotations"][1]["bbox"] = [300, 200, 40.5, 20]
@@ -134,6 +134,17 @@ def test_boxes_that_deserve_a_word(tmp_path: Path) -> None:
     assert found.notes == {"boxes without area": 1, "boxes over an edge": 1, "boxes around crowds": crowds}
     assert np.flatnonzero(found.empty).tolist() == [0]
     assert found.crowd.tolist() == [bool(box["iscrowd"]) for box in content["annotations"]]
+
+
+@pytest.mark.parametrize("federated", [False, True])
+def test_boxes_that_an_evaluator_knows(tmp_path: Path, federated: bool) -> None:
+    """By `area`, not by the box: `get_ann_ids` of lvis 0.5.3 keeps those above 0, `getAnnIds` of pycocotools all."""
+    content = annotation_file(1, federated=federated)
+    content["annotations"][0]["area"] = 0
+    content["annotations"][1]["bbox"][2] = 0
+    found = read(tmp_path / "a.json", content, federated)
+    assert np.flatnonzero(~found.known).tolist() == ([0] if federated else [])
+    assert np.flatnonzero(found.empty).tolist() == [1]
 
 
 def box(**changes: Any) -> dict[str, Any]:

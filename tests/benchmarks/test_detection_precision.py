@@ -29,6 +29,7 @@ from trireme.benchmarks.datasets.catalogue import PUBLISHED
 from trireme.benchmarks.detection import write_results
 from trireme.benchmarks.detection.benchmark import DetectionBenchmark
 from trireme.benchmarks.detection.precision import PrecisionEvaluator
+from trireme.errors import DataError
 from trireme.registry import open_benchmark
 from trireme.types import Ints, SetBenchmark
 
@@ -106,6 +107,50 @@ def test_as_lvis_says(
     assert 0.02 < expected["ap"] < 0.95, "a score at an end would prove nothing"
     rare = [found[subset, metric] for subset, metric in (("rare", "ap"), ("all", "ap_r"), ("rare", "ap_r"))]
     assert rare == pytest.approx([expected["ap_r"]] * 3, abs=1e-12)
+
+
+@pytest.mark.parametrize("labels", ["one", "many"])
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("name", ["lvis", "coco"])
+def test_boxes_of_area_0(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    labels: str,
+    flat: bool,
+    name: str,
+) -> None:
+    """Every fifth has none, and where it is `flat` no width either. LVIS leaves them out, COCO wants them found."""
+    content = (lvis_layout if name == "lvis" else coco_layout)(root, 3)
+    for box in content["annotations"][::5]:
+        box["area"] = 0
+        box["bbox"][2] = 0 if flat else box["bbox"][2]
+    file = root / ("lvis/lvis_v1_val.json" if name == "lvis" else "coco/annotations/instances_val2017.json")
+    write(file, content)
+    benchmark = opened(name, content, labels=labels)
+    told = f"{len(content['annotations'][::5])} boxes of `area` 0 are not among those to find"
+    assert (told in capsys.readouterr().err) == (name == "lvis")
+    predicted = predictions(benchmark, 3)
+    results = tmp_path / "results.json"
+    write_results(benchmark, predicted, results)
+    expected = by_lvis(file, results, monkeypatch) if name == "lvis" else by_coco(file, results)
+    evaluator = evaluated(benchmark, predicted)
+    found = evaluator.values(once(evaluator))
+    assert {metric: found["all", metric] for metric in expected} == pytest.approx(expected, abs=1e-12)
+    assert np.nanmax(np.abs(evaluator.accumulated(once(evaluator)) - evaluator._point)) < 1e-12
+    assert 0.02 < expected["ap"] < 0.95
+
+
+@pytest.mark.parametrize("given", ["ground-truth", "proposals"])
+def test_nothing_to_find_is_named(root: Path, tmp_path: Path, given: str) -> None:
+    content = lvis_layout(root)
+    where = {} if given == "ground-truth" else {"boxes": str(write(tmp_path / "p.json", proposals(content, 0)))}
+    for box in content["annotations"]:
+        box["area"] = 0
+    write(root / "lvis" / "lvis_v1_val.json", content)
+    with pytest.raises(DataError, match="has nothing to find: its boxes are crowds or of `area` 0"):
+        opened("lvis", content, **where)
 
 
 @pytest.mark.parametrize("labels", ["one", "many"])
