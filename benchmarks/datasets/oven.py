@@ -9,8 +9,8 @@ name, thousands instead of six million, which is another and much easier task, a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,7 +28,7 @@ from trireme.benchmarks.metrics import metric_code, score
 from trireme.benchmarks.set_metrics import HarmonicAccuracy, SampleEvaluator, harmonic_mean
 from trireme.errors import DataError, unknown_name
 from trireme.files import fingerprint
-from trireme.types import Benchmark, Evaluator, Floats, Ints, Role
+from trireme.types import Benchmark, Evaluator, Floats, Ints, Role, Sample
 
 HARMONIC = "harmonic"
 SPLITS = ("val", "test")
@@ -36,7 +36,9 @@ SPLITS = ("val", "test")
 
 @dataclass(frozen=True)
 class OvenBenchmark(RowBenchmark):
-    """A `RowBenchmark` with OVEN's score of a split. The group of a class is "seen", "unseen", or "" (no sample's)."""
+    """A `RowBenchmark` with OVEN's score of a split. The group of a class is "seen", "unseen", or "" (no sample's); a
+    sample that its own `data_split` counts otherwise has a group of its own.
+    """
 
     @property
     def set_metrics(self) -> tuple[str, ...]:
@@ -49,6 +51,11 @@ class OvenBenchmark(RowBenchmark):
     def metric_codes(self) -> list[list[str]]:
         sources = [HARMONIC, inspect.getsource(HarmonicAccuracy), inspect.getsource(harmonic_mean)]
         return [[name, fingerprint(sources) if name == HARMONIC else metric_code(name)] for name in self.metrics]
+
+    def fingerprint(self, role: Role = Role.TEST) -> str:
+        """That of the rows, with the groups that samples have of their own, where there are some."""
+        own = {one.id: one.group for one in self.samples(role) if one.group}
+        return fingerprint([super().fingerprint(role), own]) if own else super().fingerprint(role)
 
     def evaluator(self, predictions: Any, role: Role = Role.TEST) -> Evaluator:
         """The harmonic mean of the accuracies on seen and unseen entities; a unit is a sample."""
@@ -78,9 +85,12 @@ def open_benchmark(name: str, candidates: str = "", split: str = "val") -> Bench
     place = locate(spec)
     listing = oven_files.read(place.folder, f"{name.replace('/', '_')}_{split}.jsonl")
     check(spec, TEST, listing, place.folder)
-    untold = next((one for one, part in zip(listing.class_ids, listing.parts, strict=True) if not part), None)
+    untold = next((row for row, part in zip(listing.rows, listing.row_parts, strict=True) if not part), None)
     if untold is not None:
-        raise DataError(f"data set '{name}' in {place.folder}: no `data_split` says whether {untold} is seen or unseen")
+        raise DataError(
+            f"data set '{name}' in {place.folder}: the `data_split` of {untold.key} does not say whether "
+            f"{listing.class_ids[untold.label]} is seen or unseen"
+        )
     if candidates:
         listing = _among(listing, Path(candidates).expanduser())
     told = "candidates of a file" if candidates else "its own entities as candidates"
@@ -92,7 +102,17 @@ def open_benchmark(name: str, candidates: str = "", split: str = "val") -> Bench
         class_groups=listing.parts,
         subsets={"all": None, SEEN: (SEEN,), UNSEEN: (UNSEEN,)},
     )
-    return OvenBenchmark(**{one.name: getattr(opened, one.name) for one in fields(RowBenchmark) if one.repr})
+    rows = {Role.TEST: _grouped(opened.rows[Role.TEST], listing)}
+    kept = {one.name: getattr(opened, one.name) for one in fields(RowBenchmark) if one.repr}
+    return OvenBenchmark(**(kept | {"rows": rows}))
+
+
+def _grouped(samples: Sequence[Sample], listing: EntityListing) -> tuple[Sample, ...]:
+    """The samples, those with a group of their own that are counted otherwise than their entity."""
+    return tuple(
+        one if part == listing.parts[one.label] else replace(one, group=part)
+        for one, part in zip(samples, listing.row_parts, strict=True)
+    )
 
 
 def _among(listing: EntityListing, path: Path) -> EntityListing:
@@ -107,7 +127,8 @@ def _among(listing: EntityListing, path: Path) -> EntityListing:
         )
     parts = dict(zip(listing.class_ids, listing.parts, strict=True))
     rows = tuple(Listed(row.path, label[listing.class_ids[row.label]], row.id) for row in listing.rows)
-    return EntityListing(tuple(names), tuple(names.values()), rows, tuple(parts.get(key, "") for key in names))
+    told = tuple(parts.get(key, "") for key in names)
+    return EntityListing(tuple(names), tuple(names.values()), rows, told, listing.row_parts)
 
 
 def _spec(kind: str) -> SetSpec:

@@ -100,12 +100,32 @@ def test_the_score_is_the_published_evaluators(root: Path, right: tuple[int, int
     assert found == {("all", "harmonic"): pytest.approx(expected)}
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_sample_counts_where_its_own_line_says(root: Path, tmp_path: Path, wide: bool) -> None:
+    """oven_eval collects hits by `data_split` of the sample, so its 2nd of a seen entity may be unseen: then 5 and 5.
+
+    Seen 3 of 5 and unseen 1 of 5 right: 2 / (1/0.6 + 1/0.2).
+    """
+    write(root)
+    options = {"candidates": wikipedia(tmp_path / "w.jsonl")} if wide else {}
+    plain = open_benchmark("oven/entity", **options)
+    rewrite(root / "oven", 1, data_split="entity_val_unseen")
+    bench = open_benchmark("oven/entity", **options)
+    assert [one.group_among(bench.class_groups) for one in bench.samples()] == ["seen", "unseen"] + 4 * ["seen"] + (
+        4 * ["unseen"]
+    )
+    assert bench.class_groups == plain.class_groups
+    found = evaluated(bench, (3, 1)).values(np.ones(10, dtype=np.int64))
+    assert found == {("all", "harmonic"): pytest.approx(2 / (1 / 0.6 + 1 / 0.2))}
+    assert bench.fingerprint() != plain.fingerprint()
+
+
 def evaluated(bench: Benchmark, right: tuple[int, int]):  # type: ignore[no-untyped-def]
     """Its evaluator, with so many of the seen and of the unseen samples right."""
     left = dict(zip(("seen", "unseen"), right, strict=True))
     rows = []
     for sample in bench.samples():
-        group = bench.class_groups[sample.label]
+        group = sample.group_among(bench.class_groups)
         hit = left[group] > 0
         left[group] -= hit
         rows.append((sample.id, sample.label, group, "ok", [sample.label if hit else (sample.label + 1) % 5], [1.0]))
@@ -133,7 +153,6 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         r"line 1 .* labels of this split are withheld; use split=val",
     ),
     "leaves": (lambda f: rewrite(f, 0, image_id="../../secret"), r"'../../secret' is no picture of OVEN"),
-    "both parts": (lambda f: rewrite(f, 0, data_split="entity_val_unseen"), "Q1141409 is both seen and unseen"),
     "twice": (
         lambda f: rewrite(f, 1, data_id="oven_entity_val_00000000"),
         "'oven_entity_val_00000000' is listed twice",
@@ -154,9 +173,8 @@ def test_what_is_wrong_is_named(root: Path, fault: str) -> None:
 
 def test_no_part_is_told(root: Path) -> None:
     write(root)
-    for number in (0, 1):
-        rewrite(root / "oven", number, data_split="entity_val")
-    with pytest.raises(DataError, match="no `data_split` says whether Q1141409 is seen or unseen"):
+    rewrite(root / "oven", 0, data_split="entity_val")
+    with pytest.raises(DataError, match="of oven_entity_val_00000000 does not say whether Q1141409 is seen or unseen"):
         open_benchmark("oven/entity")
 
 
