@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from trireme.benchmarks.datasets.catalogue import PUBLISHED
 from trireme.benchmarks.datasets.opening import check_count
-from trireme.benchmarks.datasets.places import locate
+from trireme.benchmarks.datasets.places import Place, locate
 from trireme.benchmarks.datasets.spec import TEST, Count, Layout, SetSpec
 from trireme.benchmarks.detection.annotations import (
     Annotations,
@@ -155,13 +156,27 @@ def read(spec: SetSpec) -> tuple[Annotations, Path]:
         DataError: the set is not here, or is not the published one.
     """
     place = locate(spec)
-    file, pictures, *_ = place.layout.needs
+    file = place.layout.needs[0]
     reading = _READINGS[spec.name]
     annotations = read_annotations(place.folder / file, reading.federated, reading.file_of)
     where = f"data set '{spec.name}' in {place.folder}"
     check_count(where, "classes", len(annotations.categories), spec.classes)
     check_count(where, "pictures", len(annotations.pictures), spec.counts[TEST])
-    return annotations, (place.folder / pictures).resolve().parent
+    return annotations, _start(place)
+
+
+def _start(place: Place) -> Path:
+    """Where the paths of a set's pictures start: above their folders.
+
+    Links to those folders are not followed, since what lies beside their targets is not the set's. Where the set's own
+    folder is a link, "../coco" is beside the link, or beside what it leads to.
+    """
+    folders: list[Path] = []
+    for start in (place.folder, place.folder.resolve()):
+        folders = [Path(os.path.normpath(start / need)) for need in place.layout.needs[1:]]
+        if all(folder.is_dir() for folder in folders):
+            break
+    return folders[0].parent
 
 
 def verify(spec: SetSpec) -> None:

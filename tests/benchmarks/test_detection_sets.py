@@ -77,6 +77,52 @@ def test_lvis_as_mmdetection_has_it(root: Path) -> None:
     assert Path(path).parent.parent == root / "lvis_v1"
 
 
+@pytest.mark.parametrize(
+    ("name", "linked"),
+    [
+        ("coco", "coco/val2017"),
+        ("coco", "coco"),
+        ("lvis", "coco/train2017"),
+        ("lvis", "coco"),
+        ("v3det", "V3Det/images"),
+    ],
+)
+def test_folders_may_be_links(root: Path, tmp_path: Path, name: str, linked: str) -> None:
+    """A disk of its own for pictures, where they have a folder of another name and nothing lies beside them."""
+    content = LAYOUTS[name](root)
+    (root / linked).rename(tmp_path / "disk")
+    (root / linked).symlink_to(tmp_path / "disk")
+    samples = opened(name, content).samples()
+    assert all(one.image.sha256 == file_sha256(Path(one.image.path)) for one in samples)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_lvis_may_be_a_link_beside_coco(root: Path, tmp_path: Path, both: bool) -> None:
+    """Pictures lie beside the link's target, and perhaps beside the link too, which is what the layout says."""
+    content = lvis_layout(tmp_path / "disk")
+    root.mkdir()
+    (root / "lvis").symlink_to(tmp_path / "disk" / "lvis")
+    if both:
+        (root / "coco").symlink_to(tmp_path / "disk" / "coco")
+    samples = opened("lvis", content).samples()
+    assert {Path(one.image.path).parent.parent for one in samples} == {(root if both else tmp_path / "disk") / "coco"}
+    assert all(one.image.sha256 for one in samples)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_no_picture_leaves_the_folder(root: Path, tmp_path: Path, linked: bool) -> None:
+    """`disk/secret.jpg` is there to be read, through the link as well."""
+    content = coco_layout(root)
+    if linked:
+        (tmp_path / "disk").mkdir()
+        (root / "coco" / "val2017").rename(tmp_path / "disk" / "val")
+        (root / "coco" / "val2017").symlink_to(tmp_path / "disk" / "val")
+    content["images"][0]["file_name"] = "../secret.jpg"
+    write(root / "coco" / "annotations" / "instances_val2017.json", content)
+    with pytest.raises(DataError, match=r"the file 'val2017/\.\./secret.jpg', which leaves the folder of pictures"):
+        opened("coco", content)
+
+
 def test_proposals_have_no_labels(root: Path, tmp_path: Path) -> None:
     rows = [{"image_id": 11, "bbox": [1, 2, 30, 40], "score": 0.5, "category_id": 3}]
     benchmark = opened("coco", coco_layout(root), boxes=str(write(tmp_path / "p.json", rows)))
