@@ -6,6 +6,7 @@ Boxes are x, y, width, height in pixels of the file, from its upper left corner.
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ Doubles = NDArray[np.float64]
 
 FREQUENCIES = ("r", "c", "f")
 _TABLES = ("images", "annotations", "categories")
+_LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
+_IDS = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +91,24 @@ class Annotations:
 
 
 FileOf = Callable[[Mapping[str, Any]], str]
+"""The path of a picture from its entry. Raises: KeyError where it has none, TypeError where that is no text."""
 
 
 def by_file_name(image: Mapping[str, Any]) -> str:
     """Where COCO and V3Det say that a picture is."""
-    return str(image["file_name"])
+    return _text(image, "file_name")
 
 
 def by_coco_url(image: Mapping[str, Any]) -> str:
     """Where LVIS v1.0 says so: the last two parts of its `coco_url`, train2017/... or val2017/..."""
-    return "/".join(str(image["coco_url"]).split("/")[-2:])
+    return "/".join(_text(image, "coco_url").split("/")[-2:])
+
+
+def _text(image: Mapping[str, Any], key: str) -> str:
+    value = image[key]
+    if not isinstance(value, str):
+        raise TypeError(f"the {key} {value!r}, which is no text")
+    return value
 
 
 def read_annotations(path: Path, federated: bool = False, file_of: FileOf = by_file_name) -> Annotations:
@@ -143,7 +154,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         with path.open(encoding="utf-8") as file:
             content = json.load(file, object_hook=_without_outline)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"annotation file {path} cannot be read: {error}; fetch it again") from error
     if not isinstance(content, dict):
         raise DataError(
@@ -166,13 +177,28 @@ def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
 def _by_id(where: str, table: str, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     if not rows:
         raise DataError(f"{where}: '{table}' is empty")
+    _check_ids(where, f"an entry of '{table}'", f"entries of '{table}'", rows)
+    return sorted(rows, key=lambda row: row["id"])
+
+
+def _check_ids(where: str, one: str, many: str, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
-        if type(row.get("id")) is not int:
-            raise DataError(f"{where}: an entry of '{table}' has the id {row.get('id')!r}; ids are whole numbers")
+        number = row.get("id")
+        if type(number) is not int or not -_IDS <= number < _IDS:
+            raise DataError(f"{where}: {one} has the id {number!r}; ids are whole numbers of 64 bits")
     doubled = _doubled(row["id"] for row in rows)
     if doubled is not None:
-        raise DataError(f"{where}: two entries of '{table}' have the id {doubled}; it is damaged or of another version")
-    return sorted(rows, key=lambda row: row["id"])
+        raise DataError(f"{where}: two {many} have the id {doubled}; it is damaged or of another version")
+
+
+def is_id(value: Any, known: Mapping[int, int]) -> bool:
+    """Whether a value of a file is one of the ids it knows; no list or object is, which cannot be looked up."""
+    return _is_number(value) and value in known
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number; true and false are none."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # no NaN is
 
 
 def _doubled(values: Any) -> Any:
@@ -182,25 +208,34 @@ def _doubled(values: Any) -> Any:
 def _picture(where: str, row: Mapping[str, Any], place: Mapping[int, int] | None, file_of: FileOf) -> Picture:
     what = f"{where}: image {row['id']}"
     try:
-        file, width, height = file_of(row), int(row["width"]), int(row["height"])
-        lists = [row[key] for key in ("neg_category_ids", "not_exhaustive_category_ids")] if place is not None else []
+        file, sides = file_of(row), (row["width"], row["height"])
+        lists = {key: row[key] for key in _LISTS} if place is not None else {}
     except KeyError as error:
         of = "LVIS v1.0" if place is not None else "COCO"
         raise DataError(f"{what} has no {error}; the file is no {of} annotation file, or of another version") from error
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{what} has a width or height that is no number") from error
+    except TypeError as error:
+        raise DataError(f"{what} has {error}; it says where the picture is") from error
+    if not all(map(_is_number, sides)):
+        raise DataError(f"{what} is {sides[0]!r} x {sides[1]!r} large: a width or height that is no number")
+    width, height = map(int, sides)
     if not below(file):
         raise DataError(f"{what} is the file '{file}', which leaves the folder of pictures; nothing outside it is read")
     if width < 1 or height < 1:
         raise DataError(f"{what} is {width} x {height} pixels large")
     if place is None:
         return Picture(row["id"], file, width, height)
-    for ids in lists:
-        unknown = next((one for one in ids if one not in place), None)
-        if unknown is not None:
-            raise DataError(f"{what} lists category {unknown}, which 'categories' does not have")
-    absent, partial = (frozenset(place[one] for one in ids) for ids in lists)
+    absent, partial = (_listed(what, key, ids, place) for key, ids in lists.items())
     return Picture(row["id"], file, width, height, absent, partial)
+
+
+def _listed(what: str, key: str, ids: Any, place: Mapping[int, int]) -> frozenset[int]:
+    """The classes of a list of category ids."""
+    if not isinstance(ids, list):
+        raise DataError(f"{what} has the {key} {ids!r}; it is a list of category ids, [] for none")
+    for one in ids:
+        if not is_id(one, place):
+            raise DataError(f"{what} lists category {one!r} in {key}, which 'categories' does not have")
+    return frozenset(place[one] for one in ids)
 
 
 def below(path: str) -> bool:
@@ -214,18 +249,16 @@ def _boxes(
 ) -> dict[str, Any]:
     if not rows:
         raise DataError(f"{where}: 'annotations' is empty; there is nothing to find")
+    _check_ids(where, "an annotation", "annotations", rows)
     at = {one.id: i for i, one in enumerate(pictures)}
     for row in rows:
         for key, known in (("image_id", at), ("category_id", place)):
-            if row.get(key) not in known:
+            if not is_id(row.get(key), known):
                 raise DataError(
-                    f"{where}: annotation {row.get('id')} has the {key} {row.get(key)}, which the file does not have"
+                    f"{where}: annotation {row['id']} has the {key} {row.get(key)!r}, which the file does not have"
                 )
-        if type(row.get("id")) is not int:
-            raise DataError(f"{where}: an annotation has the id {row.get('id')!r}; ids are whole numbers")
-    doubled = _doubled(row["id"] for row in rows)
-    if doubled is not None:
-        raise DataError(f"{where}: two annotations have the id {doubled}; it is damaged or of another version")
+        if row.get("iscrowd", 0) not in (0, 1):
+            raise DataError(f"{where}: annotation {row['id']} has the iscrowd {row['iscrowd']!r}; it is 0 or 1")
     image = np.array([at[row["image_id"]] for row in rows], dtype=np.int64)
     boxes = box_table(where, "annotation", [(row["id"], row.get("bbox")) for row in rows])
     sizes = np.array([(one.width, one.height) for one in pictures], dtype=np.float64)[image]
@@ -247,11 +280,14 @@ def _areas(where: str, rows: Sequence[Mapping[str, Any]], boxes: Doubles) -> Dou
     """`area`, which COCO and LVIS files have; of files without masks (V3Det) it is that of the box."""
     if not any("area" in row for row in rows):
         return np.asarray(boxes[:, 2] * boxes[:, 3])
-    try:
-        return np.array([float(row["area"]) for row in rows])
-    except (KeyError, TypeError, ValueError) as error:
-        bad = next(row["id"] for row in rows if not isinstance(row.get("area"), int | float))
-        raise DataError(f"{where}: annotation {bad} has no area, which others of the file have") from error
+    for row in rows:
+        if "area" not in row:
+            raise DataError(f"{where}: annotation {row['id']} has no area, which others of the file have")
+        if not _is_number(row["area"]) or row["area"] < 0:
+            raise DataError(
+                f"{where}: annotation {row['id']} has the area {row['area']!r}; square pixels of 0 or more are expected"
+            )
+    return np.array([float(row["area"]) for row in rows])
 
 
 def box_table(where: str, what: str, rows: Sequence[tuple[Any, Any]]) -> Doubles:
@@ -260,23 +296,14 @@ def box_table(where: str, what: str, rows: Sequence[tuple[Any, Any]]) -> Doubles
     Raises:
         DataError: one is not made of four finite numbers, or has a negative side.
     """
-    try:
-        boxes = np.array([box for _, box in rows], dtype=np.float64)
-        fine = boxes.shape == (len(rows), 4) and bool(np.isfinite(boxes).all()) and bool((boxes[:, 2:] >= 0).all())
-    except (TypeError, ValueError):
-        fine = False
-    if not fine:
-        name, box = next((one for one in rows if not _is_box(one[1])), rows[0])
-        raise DataError(f"{where}: {what} {name} has the box {box}; a box is x, y, width, height in pixels")
-    return boxes
+    for name, box in rows:
+        if not _is_box(box):
+            raise DataError(f"{where}: {what} {name} has the box {box!r}; a box is x, y, width, height in pixels")
+    return np.array([box for _, box in rows], dtype=np.float64)
 
 
 def _is_box(box: Any) -> bool:
-    try:
-        found = np.array(box, dtype=np.float64)
-    except (TypeError, ValueError):
-        return False
-    return found.shape == (4,) and bool(np.isfinite(found).all()) and bool((found[2:] >= 0).all())
+    return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)) and box[2] >= 0 and box[3] >= 0
 
 
 def check_inside(where: str, what: str, ids: Sequence[Any], boxes: Doubles, sizes: Doubles) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trireme.benchmarks.detection.annotations import Annotations, Doubles, box_table, check_inside
+from trireme.benchmarks.detection.annotations import Annotations, Doubles, box_table, check_inside, is_id
 from trireme.errors import DataError
 from trireme.types import Ints
 
@@ -40,13 +40,13 @@ def read_proposals(path: Path, annotations: Annotations) -> Proposals:
     where = f"proposals {path}"
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{where} cannot be read: {error}") from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise DataError(f'{where}: a list of {{"image_id", "bbox", "score"}} is expected (COCO\'s results format)')
     at = {one.id: i for i, one in enumerate(annotations.pictures)}
     for number, row in enumerate(rows):
-        if row.get("image_id") not in at:
+        if not is_id(row.get("image_id"), at):
             raise DataError(
                 f"{where}: entry {number} is for image {row.get('image_id')!r}, which {annotations.path} does not have"
             )

@@ -68,6 +68,25 @@ def _without(table: str, entry: int, key: str) -> Callable[[Content], Any]:
         (_set("images", 0, "id", True), "an entry of 'images' has the id True"),
         (_set("annotations", 0, "category_id", 4), "annotation 1 has the category_id 4, which the file does not have"),
         (_set("annotations", 0, "image_id", 12), "annotation 1 has the image_id 12, which the file does not have"),
+        (_set("annotations", 0, "id", 2**63), "has the id 9223372036854775808; ids are whole numbers of 64 bits"),
+        (_set("images", 0, "id", 2**70), "an entry of 'images' has the id 1180591620717411303424; ids are whole"),
+        (_set("annotations", 0, "category_id", {}), r"annotation 1 has the category_id \{\}, which the file"),
+        (_set("annotations", 0, "category_id", "3"), "annotation 1 has the category_id '3', which the file"),
+        (_set("annotations", 0, "image_id", [1]), r"annotation 1 has the image_id \[1\], which the file"),
+        (_set("annotations", 0, "image_id", "11"), "annotation 1 has the image_id '11', which the file"),
+        (_set("annotations", 0, "image_id", None), "annotation 1 has the image_id None, which the file"),
+        (_set("annotations", 0, "iscrowd", "0"), "annotation 1 has the iscrowd '0'; it is 0 or 1"),
+        (_set("annotations", 0, "iscrowd", None), "annotation 1 has the iscrowd None; it is 0 or 1"),
+        (_set("annotations", 0, "iscrowd", [1]), r"annotation 1 has the iscrowd \[1\]; it is 0 or 1"),
+        (_set("annotations", 0, "area", "7"), "annotation 1 has the area '7'; square pixels of 0 or more are"),
+        (_set("annotations", 0, "area", float("nan")), "annotation 1 has the area nan; square pixels of 0 or more are"),
+        (_set("annotations", 0, "area", float("inf")), "annotation 1 has the area inf; square pixels of 0 or more are"),
+        (_set("annotations", 0, "area", -5), "annotation 1 has the area -5; square pixels of 0 or more are"),
+        (_set("annotations", 0, "area", None), "annotation 1 has the area None; square pixels of 0 or more are"),
+        (_set("annotations", 0, "area", True), "annotation 1 has the area True; square pixels of 0 or more are"),
+        (_set("annotations", 0, "bbox", ["1", "2", "3", "4"]), r"annotation 1 has the box \['1', '2', '3', '4'\]"),
+        (_set("annotations", 0, "bbox", [1, 2, 10**400, 4]), "annotation 1 has the box"),
+        (_set("annotations", 0, "bbox", {"x": 1}), "annotation 1 has the box {'x': 1}"),
         (_set("annotations", 0, "bbox", [1, 2, 3]), r"annotation 1 has the box \[1, 2, 3\]"),
         (_set("annotations", 0, "bbox", [1, 2, 3, "4px"]), "annotation 1 has the box"),
         (_set("annotations", 0, "bbox", [1, 2, -3, 4]), r"annotation 1 has the box \[1, 2, -3, 4\]"),
@@ -78,7 +97,18 @@ def _without(table: str, entry: int, key: str) -> Callable[[Content], Any]:
         (_without("annotations", 0, "area"), "annotation 1 has no area"),
         (_without("images", 0, "coco_url"), "no 'coco_url'; the file is no LVIS v1.0"),
         (_without("images", 0, "neg_category_ids"), "no 'neg_category_ids'"),
-        (_set("images", 0, "neg_category_ids", [5]), "lists category 5, which 'categories' does not have"),
+        (_set("images", 0, "neg_category_ids", [5]), "lists category 5 in neg_category_ids, which 'categories'"),
+        (_set("images", 0, "neg_category_ids", [[3]]), r"lists category \[3\] in neg_category_ids, which"),
+        (_set("images", 0, "neg_category_ids", ["3"]), "lists category '3' in neg_category_ids, which"),
+        (_set("images", 0, "neg_category_ids", [None]), "lists category None in neg_category_ids, which"),
+        (_set("images", 0, "neg_category_ids", None), "image 11 has the neg_category_ids None; it is a list"),
+        (_set("images", 0, "neg_category_ids", 3), "image 11 has the neg_category_ids 3; it is a list of category"),
+        (_set("images", 0, "not_exhaustive_category_ids", "3"), "has the not_exhaustive_category_ids '3'; it is a"),
+        (_set("images", 0, "width", float("inf")), "image 11 is inf x 240 large: a width or height that is no"),
+        (_set("images", 0, "width", float("nan")), "image 11 is nan x 240 large: a width or height that is no"),
+        (_set("images", 0, "width", 10**400), "a width or height that is no number"),
+        (_set("images", 0, "height", None), "image 11 is 320 x None large: a width or height that is no number"),
+        (_set("images", 0, "coco_url", None), "image 11 has the coco_url None, which is no text; it says where"),
         (_set("images", 0, "width", 0), "0 x 240 pixels"),
         (_set("images", 0, "height", "tall"), "width or height that is no number"),
         (_set("images", 0, "coco_url", "http://x/../etc"), "leaves the folder of pictures"),
@@ -101,6 +131,10 @@ def test_paths_of_coco_files_stay_in_the_folder(tmp_path: Path) -> None:
         content["images"][0]["file_name"] = name
         with pytest.raises(DataError, match="leaves the folder"):
             read(tmp_path / "a.json", content, federated=False)
+    for wrong in (None, 7, ["a.jpg"]):
+        content["images"][0]["file_name"] = wrong
+        with pytest.raises(DataError, match=r"image 11 has the file_name .*, which is no text"):
+            read(tmp_path / "a.json", content, federated=False)
     content = annotation_file(1, federated=False)
     content["images"][1]["file_name"] = content["images"][0]["file_name"]
     with pytest.raises(DataError, match="two images are the file"):
@@ -112,6 +146,7 @@ def test_paths_of_coco_files_stay_in_the_folder(tmp_path: Path) -> None:
     [
         ('{"images": [', "cannot be read"),
         ("", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
         ("[]", "holds a list, not an object; results are no annotations"),
         ('{"images": [1]}', "has no list 'images'"),
     ],
@@ -169,6 +204,11 @@ def test_proposals(tmp_path: Path) -> None:
         ({"annotations": []}, "a list of"),
         ([1], "a list of"),
         ([box(image_id=12)], "entry 0 is for image 12, which"),
+        ([box(image_id=[11])], r"entry 0 is for image \[11\], which"),
+        ([box(image_id={})], r"entry 0 is for image \{\}, which"),
+        ([box(image_id="11")], "entry 0 is for image '11', which"),
+        ([box(image_id=None)], "entry 0 is for image None, which"),
+        ([box(bbox=["1", "2", "3", "4"])], "entry 0 has the box"),
         ([box(), box(bbox=[1, 2, 3])], r"entry 1 has the box \[1, 2, 3\]"),
         ([box(bbox=[400, 2, 3, 4])], "entry 0 has the box .* outside of its picture"),
         ([box(), box(score=1.5)], "entry 1 has the score 1.5; the objectness of a box is in"),
@@ -186,5 +226,8 @@ def test_wrong_proposals(tmp_path: Path, rows: Any, message: str) -> None:
 
 def test_proposals_that_are_not_there(tmp_path: Path) -> None:
     annotations = read(tmp_path / "a.json", annotation_file(1))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_proposals(tmp_path / "p.json", annotations)
+    (tmp_path / "p.json").write_text("[" * 100_000)
     with pytest.raises(DataError, match="cannot be read"):
         read_proposals(tmp_path / "p.json", annotations)
