@@ -13,7 +13,7 @@ from trireme.methods.base import Context, Validation, require_fitted, require_me
 from trireme.methods.knn.votes import ranked_votes
 from trireme.methods.recall import recall_column
 from trireme.methods.selection import Setting, grid_settings, grid_shape, note_unchosen, select, subset_scores
-from trireme.methods.support import Support, support
+from trireme.methods.support import Support, note_unpictured, support, support_facts
 from trireme.retrieval.search import Hits
 from trireme.types import RANKED, Floats, Ints, Predictions, Sample, Supervision, Task
 
@@ -73,6 +73,7 @@ class Knn:
         memory = require_memory(context, "knn")
         self._context = context
         self._support = support(memory.labels, context.class_ids, context.class_names)
+        note_unpictured(self._support, context.class_names)
         if self.config.grid and context.validation is not None:
             self._select(context, context.validation)
         elif self.config.grid:
@@ -118,9 +119,9 @@ class Knn:
         return Predictions(ranked, scores, extras)
 
     def facts(self) -> dict[str, Any]:
-        """The support size, k and T in use, and how they were chosen."""
+        """The support, k and T in use, and how they were chosen."""
         held = require_fitted(self._support, "knn")
-        return {**self._setting, "support": int((held.labels >= 0).sum()), **self._facts}
+        return {**self._setting, **support_facts(held), **self._facts}
 
 
 def _rank(hits: Hits, held: Support, setting: Setting, keep: int = RANKED) -> tuple[Ints, Floats]:

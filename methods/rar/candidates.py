@@ -16,7 +16,7 @@ from trireme.methods.base import Context, require_memory
 from trireme.methods.classes import class_embeddings, normalise
 from trireme.methods.knn.votes import ranked_votes
 from trireme.methods.rar.config import RarConfig
-from trireme.methods.support import support
+from trireme.methods.support import Support, support
 from trireme.retrieval.index import Index, IndexConfig, open_index
 from trireme.types import Floats, Ints
 
@@ -53,14 +53,10 @@ class Retriever:
 
     def __init__(self, context: Context, config: RarConfig, ids: Sequence[str], names: Sequence[str]) -> None:
         self._context, self._config, self._names = context, config, names
-        self._support = None
+        self.support: Support | None = None
+        """the memory pictures of these classes, None where only names are searched"""
         if config.retriever != "i2t":
-            self._support = support(require_memory(context, "rar").labels, ids, names)
-
-    @property
-    def support(self) -> int:
-        """How many memory pictures have a label of these classes."""
-        return 0 if self._support is None else int((self._support.labels >= 0).sum())
+            self.support = support(require_memory(context, "rar").labels, ids, names)
 
     def __call__(self, queries: Floats, config: RarConfig) -> Candidates:
         """Candidates of (n, d) picture embeddings. `config` may differ from that of `__init__` in options of a grid."""
@@ -77,7 +73,7 @@ class Retriever:
         return Candidates(joined[:, :k], found[:, :k], rows, joined, pictures.recall)
 
     def _by_picture(self, queries: Floats, config: RarConfig) -> Candidates:
-        memory, held = require_memory(self._context, "rar"), self._support
+        memory, held = require_memory(self._context, "rar"), self.support
         assert held is not None  # made for every retriever that searches pictures
         hits = memory.search(
             queries,

@@ -25,6 +25,7 @@ from trireme.methods.selection import (
     subset_scores,
     unguarded,
 )
+from trireme.methods.support import note_unpictured, support_facts
 from trireme.types import Floats, Ints, Predictions, Sample, Supervision, Task
 
 
@@ -94,6 +95,8 @@ class Rar:
             stated = {name: getattr(config, name) for name in config.grid}
             facts = note_unchosen(stated | ({"fusion": weight} if len(config.fusion) > 1 else {}))
         retriever = Retriever(context, config, context.class_ids, context.class_names)
+        if retriever.support is not None:
+            note_unpictured(retriever.support, context.class_names)
         engine = context.ranker(config.ranker)
         facts["ranker"] = {
             "config": config.ranker,
@@ -172,10 +175,10 @@ class Rar:
         return extras
 
     def facts(self) -> dict[str, Any]:
-        """The ranker, what was chosen, and the size of the support."""
+        """The ranker, what was chosen, and the support."""
         state = require_fitted(self._state, "rar")
         chosen = {key: getattr(state.config, key) for key in ("mode", "wording", "k", "votes", "ranker")}
-        return {**chosen, "weight": state.weight, "support": state.retriever.support, **state.facts}
+        return {**chosen, "weight": state.weight, **support_facts(state.retriever.support), **state.facts}
 
 
 def _ask(

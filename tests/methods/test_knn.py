@@ -77,6 +77,23 @@ def test_only_pictures_of_the_benchmarks_classes_are_searched(vectors: VectorWor
     assert {label for row in got.extras["retrieved_labels"] for label in row} == {"c5", "c6", "c7", "c8"}
 
 
+def test_classes_that_the_memory_does_not_show_are_told_of(
+    vectors: VectorWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 24 classes the memory shows all, all but five, and none but two; four pictures a class."""
+    assert fitted(vectors.context()).facts()["classes_without_picture"] == 0
+    assert capsys.readouterr().err == ""
+    for held, count, named in (
+        ({f"c{n}" for n in range(5, 24)}, 5, "concept 0, concept 1, concept 2 ..."),
+        ({"c2", "c3"}, 22, "concept 0, concept 1, concept 4 ..."),
+    ):
+        few = [pair for pair in vectors.pairs("memory") if pair.label in held]
+        facts = fitted(vectors.context(memory=few)).facts()
+        assert (facts["support"], facts["classes_without_picture"]) == (4 * len(held), count)
+        told = f"note: {count} of 24 classes have no picture in the memory to be found by: {named}\n"
+        assert capsys.readouterr().err == told
+
+
 def test_k_and_t_are_chosen_on_validation_classes(vectors: VectorWorld) -> None:
     """The validation benchmark has all 24 classes, the context only 4; labels of one are not read as the other's."""
     context = vectors.context()

@@ -290,6 +290,26 @@ def test_a_memory_without_labels_has_nothing_to_search(vectors: VectorWorld) -> 
         Rar(RarConfig()).fit(context)
 
 
+def test_classes_that_the_memory_does_not_show_are_told_of_once(
+    vectors: VectorWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The memory lacks two of the 24 classes; where names are searched alone, there are no pictures to lack."""
+    held = [pair for pair in vectors.pairs("memory") if pair.label not in ("c3", "c7")]
+    context = vectors.context(memory=held)
+    context.ranker = lambda name: ScriptedEngine(keeps)
+    method = Rar(RarConfig(grid={"k": [2, 4]}))
+    method.fit(context)
+    assert (method.facts()["support"], method.facts()["classes_without_picture"]) == (len(held), 2)
+    assert capsys.readouterr().err == (
+        "note: 2 of 24 classes have no picture in the memory to be found by: concept 3, concept 7\n"
+    )
+    by_name = Rar(RarConfig(retriever="i2t"))
+    by_name.fit(context)
+    assert by_name.facts()["support"] == 0
+    assert "classes_without_picture" not in by_name.facts()
+    assert capsys.readouterr().err == ""
+
+
 def test_rankers_of_a_grid_are_all_named(context: Context) -> None:
     asked: Callable[[], tuple[str, ...]] = lambda: Rar(RarConfig(grid={"ranker": ["one", "two"]})).rankers  # noqa: E731
     assert asked() == ("one", "two")
