@@ -171,7 +171,7 @@ def make_benchmark(
     asked, labels = _asked(annotations, options.proposals)
     if not (annotations.known & ~annotations.crowd).any():
         raise DataError(f"annotation file {annotations.path} has nothing to find: its boxes are crowds or of `area` 0")
-    _tell(annotations.path, {"boxes of `area` 0": int((~annotations.known).sum())})
+    _tell(annotations.path, {_FLAT: int((~annotations.known).sum()), _NOUGHT: int((annotations.ids == 0).sum())})
     files = [one.file for one in annotations.pictures]
     digests = [hashes.get(file) for file in files] if hashes is not None else _hashes(folder, files)
     samples = tuple(
@@ -220,9 +220,12 @@ def _asked(annotations: Annotations, proposals: Path | None) -> tuple[Boxes, Int
     return Boxes(names, image, annotations.boxes[rows], np.ones(len(rows))), annotations.label[rows]
 
 
+_FLAT = "boxes of `area` 0"
+_NOUGHT = "annotation with the id 0"
 _TOLD = {
     "boxes without area": "cannot be shown, so nothing is asked about them",
-    "boxes of `area` 0": "are not among those to find, as LVIS's evaluator has it",
+    _FLAT: "are not among those to find, as LVIS's evaluator has it",
+    _NOUGHT: "can be found here; pycocotools and lvis take its match for none, so their AP can be lower",
     "boxes over an edge": "are shown and scored as they are",
     "boxes around crowds": "are not asked about",
 }

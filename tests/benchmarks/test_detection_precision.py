@@ -143,6 +143,39 @@ def test_boxes_of_area_0(
 
 
 @pytest.mark.parametrize("given", ["ground-truth", "proposals"])
+@pytest.mark.parametrize("name", ["lvis", "coco"])
+def test_an_annotation_with_the_id_0(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: str,
+    name: str,
+) -> None:
+    """It is told, and AP is that of any other id. The evaluators take a match with it for none: theirs is lower."""
+    content = (lvis_layout if name == "lvis" else coco_layout)(root, 3)
+    file = root / ("lvis/lvis_v1_val.json" if name == "lvis" else "coco/annotations/instances_val2017.json")
+    boxes = None if given == "ground-truth" else [{**box, "score": 0.9} for box in content["annotations"]]
+    where = {} if boxes is None else {"boxes": str(write(tmp_path / "p.json", boxes))}
+    renamed = next(box for box in content["annotations"] if not box.get("iscrowd"))
+    ours, theirs = [], []
+    for number in (10_000, 0):
+        renamed["id"] = number
+        write(file, content)
+        benchmark = opened(name, content, labels="one", **where)
+        told = f"note: {file.name}: 1 annotation with the id 0 can be found here; pycocotools and lvis take its match"
+        assert capsys.readouterr().err.count(told) == (number == 0)
+        predicted = predictions(benchmark, 3, right=1, boxes=boxes)
+        results = tmp_path / "results.json"
+        write_results(benchmark, predicted, results)
+        theirs.append((by_lvis(file, results, monkeypatch) if name == "lvis" else by_coco(file, results))["ap"])
+        evaluator = evaluated(benchmark, predicted)
+        ours.append(evaluator.values(once(evaluator))["all", "ap"])
+    assert ours == pytest.approx([theirs[0]] * 2, abs=1e-12)
+    assert theirs[1] < theirs[0] - 1e-3
+
+
+@pytest.mark.parametrize("given", ["ground-truth", "proposals"])
 def test_nothing_to_find_is_named(root: Path, tmp_path: Path, given: str) -> None:
     content = lvis_layout(root)
     where = {} if given == "ground-truth" else {"boxes": str(write(tmp_path / "p.json", proposals(content, 0)))}
