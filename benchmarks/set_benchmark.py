@@ -51,7 +51,7 @@ class SetRowBenchmark(RowBenchmark):
 
     @property
     def every_class(self) -> bool:
-        """Whether a prediction must rank every class: a set metric compares the scores of one class over all samples."""
+        """Whether a prediction must rank every class: a set metric compares one class's scores over all samples."""
         return bool(self.set_metrics)
 
     def score(self, ranked: Ints, labels: Ints) -> Mapping[str, Floats]:
