@@ -29,6 +29,8 @@ from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Floats, ImageRef
 
 SIDE = 32
+BLOCK = 4096
+"""Signatures held at a time on either side, 50 MB."""
 # Standard deviation of pixel values (0..255) under which a picture counts as flat: noise of a compressed flat colour.
 _FLAT = 0.5
 
@@ -110,14 +112,18 @@ def _compared(
     failed = store.prepare(candidates)
     usable = [i for i in range(n) if i not in failed]
     others = [ref for i, ref in enumerate(against) if i not in failed_against]
-    if usable and others:
-        reference = store.images(others)
-        done = 0
-        for block in store.iterate([candidates[i] for i in usable]):
+    asked = [candidates[i] for i in usable]
+    first = True
+    for start in range(0, len(others) if usable else 0, BLOCK):  # a test set's signatures need not fit in memory
+        part = others[start : start + BLOCK]
+        reference, done = store.images(part), 0
+        for block in store.iterate(asked, BLOCK):
             scores, rows = faiss.knn(block, reference, 1, metric=faiss.METRIC_INNER_PRODUCT)
             for i, score, row in zip(usable[done : done + len(block)], scores[:, 0], rows[:, 0], strict=True):
-                correlation[i], nearest[i] = min(float(score), 1.0), others[int(row)].path
+                if first or score > correlation[i]:
+                    correlation[i], nearest[i] = min(float(score), 1.0), part[int(row)].path
             done += len(block)
+        first = False
     duplicate = correlation > threshold
     same_bytes = {digest: ref.path for digest, ref in zip(picture_hashes(against), against, strict=True) if digest}
     for i, digest in enumerate(picture_hashes(candidates)):

@@ -104,3 +104,14 @@ def test_a_region_counts_as_the_picture_that_it_is_cut_from(pictures: Pictures, 
         assert found.nearest[:4] == [refs[0].path] * 3 + [refs[1].path]
         assert found.correlation[:4] == pytest.approx(1, abs=1e-5)
         assert found.uncompared == 0
+
+
+def test_blocks_change_nothing(pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refs = pictures(9)
+    whole = near_duplicates(refs[:5], refs[3:], 0.9, tmp_path / "one")
+    monkeypatch.setattr("trireme.retrieval.dedup.BLOCK", 2)
+    parts = near_duplicates(refs[:5], refs[3:], 0.9, tmp_path / "two")
+    np.testing.assert_array_equal(parts.duplicate, whole.duplicate)
+    np.testing.assert_allclose(parts.correlation, whole.correlation, atol=1e-6)
+    assert parts.nearest == whole.nearest
+    assert whole.duplicate.tolist() == [False, False, False, True, True]
