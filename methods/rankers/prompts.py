@@ -34,8 +34,8 @@ Names are written as Python writes a list of strings, as the authors' script doe
 NAMELESS = "name"
 """The wording that lists no candidates."""
 
-CHOICE = "Which of these categories does the picture show? {names}."
-"""Says nothing of the answer's form: nothing but one of the names can be decoded."""
+CHOICE = "Which of these does the picture show: {names}?"
+"""Short, and without a word on the answer's form: nothing but one of the names can be decoded."""
 
 LETTERS = "Which of these categories does the picture show?\n{lines}\nAnswer with one letter."
 
@@ -55,7 +55,8 @@ def list_prompt(question: Question, wording: str) -> Prompt:
 
 def choice_prompt(question: Question) -> Prompt:
     """The prompt of an answer that is one of the candidate names."""
-    return _prompt(question, CHOICE.format(names=list(question.candidates)))
+    names = "; ".join(map(_one_line, question.candidates))  # a name may hold a comma
+    return _prompt(question, CHOICE.format(names=names))
 
 
 def letters_prompt(question: Question) -> tuple[Prompt, tuple[str, ...]]:

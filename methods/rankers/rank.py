@@ -12,7 +12,7 @@ from trireme.methods.rankers.base import Answer, Engine, Generated, Mode, Prompt
 from trireme.methods.rankers.parse import read_choice, read_list
 from trireme.methods.rankers.prompts import WORDINGS, choice_prompt, continuation, letters_prompt, list_prompt
 
-VERSION = 2
+VERSION = 3
 """Raise it when the same question leads to another prompt, or the same reply to another order."""
 
 _LOWEST = -1e4

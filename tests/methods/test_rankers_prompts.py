@@ -104,7 +104,8 @@ def test_letters_are_the_retrieval_order() -> None:
 
 
 def test_choice_lists_the_names() -> None:
-    assert FIVE_AS_PYTHON in choice_prompt(Question(PICTURE, FIVE)).texts[1]
+    asked = choice_prompt(Question(PICTURE, FIVE)).texts[1]
+    assert asked == "Which of these does the picture show: cat; colt's foot; family: man, woman; dog; {brace}?"
 
 
 @given(st.lists(st.text(), min_size=1, max_size=6))
