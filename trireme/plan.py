@@ -14,8 +14,8 @@ from trireme.methods.base import Validation
 from trireme.progress import say
 from trireme.registry import PAIR_SETS
 from trireme.request import Request, is_own_draw
-from trireme.types import ImageRef, Role, without_effect
-from trireme.workbench import Workbench
+from trireme.types import Role, without_effect
+from trireme.workbench import Workbench, shown
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def plan_run(
         bench.check_training(name, benchmark)
     validation = opened.validation if getattr(method, "uses_validation", True) else None
     if validation and role is Role.TEST:
-        _check_validation(bench, benchmark, validation)
+        bench.once(("validation checked", benchmark), lambda: _check_validation(bench, benchmark, validation))
     if validation and hasattr(method, "check_validation"):
         pictures = bench.samples(validation, Role.VALIDATION)
         method.check_validation(Validation(bench.benchmark(validation), pictures))
@@ -190,18 +190,13 @@ def _check_validation(bench: Workbench, benchmark: str, validation: str) -> None
     Raises:
         DataError: naming the first one.
     """
-    tested = {_shown(sample.image) for sample in bench.samples(benchmark, Role.TEST)}
-    shared = [one.id for one in bench.samples(validation, Role.VALIDATION) if _shown(one.image) in tested]
+    tested = {shown(sample.image) for sample in bench.samples(benchmark, Role.TEST)}
+    shared = [one.id for one in bench.samples(validation, Role.VALIDATION) if shown(one.image) in tested]
     if shared:
         raise DataError(
             f"{len(shared)} validation pictures of '{validation}' are test pictures of '{benchmark}' (first: "
             f"{shared[0]}); nothing may be chosen on test pictures: take them out of one of the two"
         )
-
-
-def _shown(image: ImageRef) -> tuple[str, str]:
-    """What a sample shows: a picture by its bytes, and which region of it."""
-    return image.sha256 or image.path, image.region.text if image.region else ""
 
 
 def effective(component: compose.Component) -> Mapping[str, Any]:

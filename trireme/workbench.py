@@ -64,7 +64,8 @@ class Workbench:
         """Let the models of rankers go; one that is asked again loads again."""
         self._turns.close()
 
-    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gave the first time."""
         if key not in self._opened:
             self._opened[key] = make()
         found: T = self._opened[key]
@@ -77,10 +78,10 @@ class Workbench:
 
     def benchmark(self, name: str) -> Benchmark:
         options = self.request.overrides.get(("benchmark", name), {})
-        return self._once(("benchmark", name), lambda: compose.benchmark(name, options))
+        return self.once(("benchmark", name), lambda: compose.benchmark(name, options))
 
     def pair_set(self, name: str, options: Mapping[str, Any] = MappingProxyType({})) -> PairSet:
-        return self._once(("pairs", name, repr(sorted(options.items()))), lambda: compose.pairs(name, options))
+        return self.once(("pairs", name, repr(sorted(options.items()))), lambda: compose.pairs(name, options))
 
     def pair_set_facts(self, name: str) -> dict[str, Any]:
         """What a record says about a pair set: how many pairs come from which source, and its fingerprint."""
@@ -92,7 +93,7 @@ class Workbench:
             counts = {"pairs": sources.total(), "labels": len(labels), "sources": dict(sorted(sources.items()))}
             return {"name": name, "fingerprint": pairs.fingerprint, **counts}
 
-        return self._once(("pair facts", name), describe)
+        return self.once(("pair facts", name), describe)
 
     def check_training(self, name: str, benchmark: str) -> None:
         """Refuse a training set that holds a picture of the benchmark or of its validation, by its bytes.
@@ -110,7 +111,7 @@ class Workbench:
                     "nothing may be trained on test or validation pictures: take them out, or train on another set"
                 )
 
-        self._once(("training checked", name, benchmark), check)
+        self.once(("training checked", name, benchmark), check)
 
     def encoder(self, name: str) -> EncoderPart:
         def build() -> EncoderPart:
@@ -120,7 +121,7 @@ class Workbench:
             encoder = cls(self._configured(name, component))
             return EncoderPart(component, encoder, EmbeddingStore(encoder, workers=request.workers))
 
-        return self._once(("encoder", name), build)
+        return self.once(("encoder", name), build)
 
     def _configured(self, name: str, component: compose.Component) -> Any:
         """The encoder's configuration, with the file of its customisation where its config declares one."""
@@ -150,7 +151,7 @@ class Workbench:
                     f"(first: {shared[0].path}); customise it on a memory without them"
                 )
 
-        self._once(("customised checked", name, benchmark), check)
+        self.once(("customised checked", name, benchmark), check)
 
     def ranker(self, name: str) -> Engine:
         """The ranker of this name; nothing is loaded until it is asked, and then the one asked before lets go."""
@@ -161,7 +162,7 @@ class Workbench:
             engine: Engine = cls(component.config)
             return cast(Engine, InTurn(engine, self._turns)) if isinstance(engine, Closable) else engine
 
-        return self._once(("ranker", name), build)
+        return self.once(("ranker", name), build)
 
     def check_ranker(self, name: str, benchmark: str) -> None:
         """Refuse a ranker that was trained on a picture of the benchmark or of its validation.
@@ -180,7 +181,7 @@ class Workbench:
                         f"validation (first: {shared[0].path}); train it without them, or ask another one"
                     )
 
-        self._once(("ranker checked", name, benchmark), check)
+        self.once(("ranker checked", name, benchmark), check)
 
     def samples(self, benchmark: str, role: Role) -> Sequence[Sample]:
         """The samples of a role by id, so that their order in the benchmark never matters."""
@@ -192,7 +193,7 @@ class Workbench:
                     raise DataError(f"benchmark '{benchmark}' has two samples with the id '{after.id}'")
             return found
 
-        return self._once(("samples", benchmark, role), sort)
+        return self.once(("samples", benchmark, role), sort)
 
     def readable(self, benchmark: str, role: Role, encoder: str) -> Readable:
         """Encode the pictures of a role; name and count the unreadable ones.
@@ -204,7 +205,7 @@ class Workbench:
         def prepare() -> Readable:
             return encode_all(benchmark, role, self.samples(benchmark, role), self.encoder(encoder).store)
 
-        return self._once(("readable", benchmark, role, encoder), prepare)
+        return self.once(("readable", benchmark, role, encoder), prepare)
 
     def validation_fingerprint(self, benchmark: str) -> str | None:
         """Fingerprint of the pictures that a method may select on for this benchmark."""
@@ -224,7 +225,7 @@ class Workbench:
             rest = {key: value for key, value in overrides.items() if key != "draw"}  # it means the others
             return compose.resolve(config.find("memory", name), MemoryConfig, rest)
 
-        return self._once(("memory config", name), resolve)
+        return self.once(("memory config", name), resolve)
 
     def memory_pairs(self, name: str, seed: int) -> PairSet:
         """What the memory is built from: a whole pair set, or what `NAME@N` draws from it with this seed."""
@@ -232,7 +233,7 @@ class Workbench:
         pairs = self.pair_set(component.target, component.config.pairs_options)
         if not component.shots:
             return pairs
-        return self._once(("drawn", name, seed), lambda: FewShot(pairs, component.shots, component.config.draw, seed))
+        return self.once(("drawn", name, seed), lambda: FewShot(pairs, component.shots, component.config.draw, seed))
 
     def memory_fingerprint(self, name: str, encoder: str, benchmark: str | None, seed: int = 0) -> str:
         """The fingerprint that the memory has or would have; nothing is encoded for it."""
@@ -247,7 +248,7 @@ class Workbench:
             return key if index.kind == "flat" else fingerprint([key, index.facts()])
 
         scope = self._scope(name, benchmark)
-        return self._once(("memory fingerprint", name, encoder, scope, pairs.fingerprint), compute)
+        return self.once(("memory fingerprint", name, encoder, scope, pairs.fingerprint), compute)
 
     def memory(self, name: str, encoder: str, benchmark: str | None, seed: int = 0) -> Memory:
         """Build the memory, or open it where it exists.
@@ -278,13 +279,13 @@ class Workbench:
                 threshold=component.config.threshold,
             )
 
-        memory = self._once(("memory", name, encoder, scope, pairs.fingerprint), build)
-        self._once(("draw told", name, scope), lambda: _say_all(draw_warnings(name, memory.manifest)))
+        memory = self.once(("memory", name, encoder, scope, pairs.fingerprint), build)
+        self.once(("draw told", name, scope), lambda: _say_all(draw_warnings(name, memory.manifest)))
         return memory
 
     def _given_memory(self, name: str, encoder: str, benchmark: str | None) -> Memory:
         """A memory that is not ours to build, after a look for the benchmark's pictures; FAISS files hold no hashes."""
-        memory = self._once(("memory", name, encoder), lambda: self._open_memory(name, encoder))
+        memory = self.once(("memory", name, encoder), lambda: self._open_memory(name, encoder))
 
         def check(of: str) -> None:
             shared = same_pictures(memory, self._kept_apart(of))
@@ -297,7 +298,7 @@ class Workbench:
                 )
 
         if benchmark is not None and name.startswith(config.BUILT):
-            self._once(("memory checked", name, encoder, benchmark), lambda: check(benchmark))
+            self.once(("memory checked", name, encoder, benchmark), lambda: check(benchmark))
         return memory
 
     def near_equal(self, name: str, encoder: str, benchmark: str) -> dict[str, Any] | None:
@@ -322,7 +323,7 @@ class Workbench:
                 )
             return {"cosine": NEARLY_EQUAL, "compared": found.compared, "found": len(found.paths)}
 
-        return self._once(("near equal", name, encoder, benchmark), look)
+        return self.once(("near equal", name, encoder, benchmark), look)
 
     def _open_memory(self, name: str, encoder: str) -> Memory:
         """An index file with labels, or a folder built before."""
@@ -352,7 +353,7 @@ class Workbench:
             asked = [other for other in self._with_validation(benchmark) if other not in listed]
             return (*listed, *(o for o in asked if any(_key(ref) not in covered for ref in self._pictures(o))))
 
-        return self._once(("scope", name, benchmark), widen)
+        return self.once(("scope", name, benchmark), widen)
 
     def _with_validation(self, benchmark: str) -> tuple[str, ...]:
         own = self.benchmark(benchmark).validation
@@ -361,7 +362,7 @@ class Workbench:
     def _kept_apart(self, benchmark: str) -> list[ImageRef]:
         """The pictures and regions of a benchmark and of its validation, each once."""
         pictures = (ref for other in self._with_validation(benchmark) for ref in self._pictures(other))
-        refs = {(_key(ref), ref.region.text if ref.region else ""): ref for ref in pictures}
+        refs = {shown(ref): ref for ref in pictures}
         return [refs[key] for key in sorted(refs)]
 
     def kept_out(self, name: str, benchmark: str | None) -> list[ImageRef]:
@@ -377,7 +378,7 @@ class Workbench:
                     refs += [sample.image for sample in self.samples(benchmark, role)]
             return refs
 
-        return self._once(("pictures", benchmark), gather)
+        return self.once(("pictures", benchmark), gather)
 
     @property
     def artifacts(self) -> Path:
@@ -392,3 +393,8 @@ def _say_all(lines: Sequence[str]) -> None:
 def _key(ref: ImageRef) -> str:
     """Of a region, too, the file: whoever was shown a part of a picture was shown the picture."""
     return ref.sha256 or ref.path
+
+
+def shown(ref: ImageRef) -> tuple[str, str]:
+    """A picture by its bytes, and which region of it."""
+    return _key(ref), ref.region.text if ref.region else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from trireme.methods.base import Context, Validation, require_fitted, require_memory
-from trireme.methods.classes import ensemble, prompt_embeddings, rank, similarity
+from trireme.methods.classes import ensemble, prompt_embeddings, rank_similar
 from trireme.methods.react.artifacts import Artifact
 from trireme.methods.react.config import ReactConfig, check
 from trireme.methods.react.towers import check_encoder
@@ -114,7 +114,7 @@ class React:
         """Scores are cosines in [-1, 1]."""
         state = require_fitted(self._state, "react")
         images = self.embed_images([sample.image for sample in samples])
-        ranked, scores = rank(similarity(images, require_fitted(state.classes, "react")), state.keep)
+        ranked, scores = rank_similar(images, require_fitted(state.classes, "react"), state.keep)
         return Predictions(ranked, scores)
 
     def embed_images(self, images: Sequence[ImageRef]) -> Floats:

@@ -14,7 +14,7 @@ import torch
 from trireme.files import fingerprint
 from trireme.methods.base import Context, Validation, require_memory
 from trireme.methods.both_ways import captions, pictures, retrieves, validation_scores
-from trireme.methods.classes import ensemble, rank, similarity
+from trireme.methods.classes import ensemble, rank_similar
 from trireme.methods.react.artifacts import Artifact, customised
 from trireme.methods.react.config import ReactConfig, dropped, training_options, unchosen
 from trireme.methods.react.customise import Customisation, interpolated, shares_tried
@@ -75,7 +75,7 @@ class Judge:
         if self._told:
             return validation_scores(self._validation, images, texts)
         prompts = texts.reshape(len(self._validation.benchmark.class_names), -1, texts.shape[1])
-        return subset_scores(self._validation, rank(similarity(images, ensemble(prompts)))[0])
+        return subset_scores(self._validation, rank_similar(images, ensemble(prompts))[0])
 
 
 class Trainer:

@@ -10,7 +10,7 @@ import numpy as np
 
 from trireme.files import fingerprint
 from trireme.methods.base import Context, Validation
-from trireme.methods.classes import ensemble, normalise, prompt_embeddings, rank, similarity
+from trireme.methods.classes import ensemble, normalise, prompt_embeddings, rank_similar
 from trireme.methods.reco.config import STARTS, RecoConfig, architecture
 from trireme.methods.reco.fusion import Fusion
 from trireme.methods.reco.refine import Retriever, new_fusion
@@ -116,7 +116,7 @@ class Trial:
         return self._refined[key]
 
     def _scores(self, images: Floats, classes: Floats) -> dict[str, float]:
-        return subset_scores(self._validation, rank(similarity(images, classes))[0])
+        return subset_scores(self._validation, rank_similar(images, classes)[0])
 
 
 def choose_start(trial: Trial, config: RecoConfig) -> tuple[Setting, dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from trireme.methods.base import Context, Validation, require_fitted, require_memory
-from trireme.methods.classes import rank, similarity
+from trireme.methods.classes import rank_similar
 from trireme.methods.recall import Recall, recall_column
 from trireme.methods.reco.artifacts import remembered
 from trireme.methods.reco.captions import trial_of
@@ -116,7 +116,7 @@ class Reco:
         rows = state.retriever.rows(queries, "image", state.k)
         refined = state.retriever.refine(state.fusions["image"], queries, rows, "image")
         classes = require_fitted(state.classes, "reco")
-        ranked, scores = rank(similarity(refined, classes), state.context.keep)
+        ranked, scores = rank_similar(refined, classes, state.context.keep)
         if state.retriever.memory is None:
             return Predictions(ranked, scores)
         ids = state.retriever.memory.ids
