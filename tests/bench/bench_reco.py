@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import numpy as np
 
+from tests.bench.bench_retrieval import alternating
 from trireme.methods.reco.fusion import Fusion, FusionShape, Start, build
 from trireme.methods.reco.search import MODALITIES, plan
 from trireme.methods.reco.training import Recipe, TrainingSet, train
@@ -66,7 +65,7 @@ def bench_reco_training() -> list[dict[str, Any]]:
         def epoch(fusions: dict[Side, Fusion] = fusions) -> object:
             return train(fusions, data, cast(Memory, memory), RECIPE, 0, "cpu")
 
-        cached, again = _alternating(epoch, lambda epoch=epoch: (search(), epoch()))
+        cached, again = alternating(epoch, lambda epoch=epoch: (search(), epoch()), REPEATS)
         what = f"RECO training, {kind}, {PAIRS:,} pairs, memory {SIZE:,} x {DIM}, k={K}, batch {RECIPE.batch}"
         rows.append(
             {
@@ -82,15 +81,3 @@ def bench_reco_training() -> list[dict[str, Any]]:
 def _unit(n: int, seed: int) -> Floats:
     rows = np.random.default_rng(seed).standard_normal((n, DIM)).astype(np.float32)
     return cast(Floats, rows / np.linalg.norm(rows, axis=1, keepdims=True))
-
-
-def _alternating(ours: Callable[[], object], other: Callable[[], object]) -> tuple[float, float]:
-    """Median seconds of both, measured in turns after a warm-up."""
-    ours(), other()
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(REPEATS):
-        for function, record in zip((ours, other), seconds, strict=True):
-            start = time.perf_counter()
-            function()
-            record.append(time.perf_counter() - start)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])

@@ -97,11 +97,11 @@ def _search(what: str, ours: Index, bare: Any, queries: Floats, k: int) -> dict[
     }
 
 
-def alternating(ours: Callable[[], object], bare: Callable[[], object]) -> tuple[float, float]:
+def alternating(ours: Callable[[], object], bare: Callable[[], object], repeats: int = REPEATS) -> tuple[float, float]:
     """Median seconds of both, measured in turns after a warm-up, so that drift of the machine hits both alike."""
     ours(), bare()
     seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for function, record in zip((ours, bare), seconds, strict=True):
             start = time.perf_counter()
             function()

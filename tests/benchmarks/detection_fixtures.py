@@ -15,6 +15,7 @@ from PIL import Image
 from trireme.benchmarks.datasets.catalogue import PUBLISHED
 from trireme.benchmarks.datasets.spec import TEST, SetSpec
 from trireme.benchmarks.detection.benchmark import DetectionBenchmark
+from trireme.registry import open_benchmark
 
 WIDTH, HEIGHT = 320, 240
 
@@ -179,3 +180,11 @@ def proposals(content: dict[str, Any], seed: int) -> list[dict[str, Any]]:
         x, y = rng.uniform(0, [WIDTH - 60, HEIGHT - 60]).round(2).tolist()
         found.append({"image_id": image["id"], "bbox": [x, y, 50, 50], "score": round(rng.uniform(0, 0.5), 3)})
     return found
+
+
+def opened(name: str, content: dict[str, Any], **options: Any) -> DetectionBenchmark:
+    """The benchmark of a layout that was written, counted as what was written."""
+    with PUBLISHED.replaced(counted(name, content)):
+        benchmark = open_benchmark(name, **options)
+    assert isinstance(benchmark, DetectionBenchmark)
+    return benchmark

@@ -23,13 +23,6 @@ from trireme.types import Role
 pytestmark = pytest.mark.usefixtures("own_home")
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "data"
-    monkeypatch.setenv("TRIREME_DATA", str(folder))
-    return folder
-
-
 @pytest.mark.parametrize("name", FEW_SHOT)
 def test_a_set_in_its_official_layout(root: Path, name: str) -> None:
     made = FEW_SHOT[name](root)

@@ -22,13 +22,6 @@ from trireme.registry import open_benchmark, open_pairs
 pytestmark = pytest.mark.usefixtures("own_home")
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "data"
-    monkeypatch.setenv("TRIREME_DATA", str(folder))
-    return folder
-
-
 def refused(spec: SetSpec, says: str) -> None:
     """Neither a benchmark nor, asked for more than the key files, present."""
     with PUBLISHED.replaced(spec):

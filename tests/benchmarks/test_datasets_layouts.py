@@ -30,13 +30,6 @@ from trireme.types import Role
 pytestmark = pytest.mark.usefixtures("own_home")
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "data"
-    monkeypatch.setenv("TRIREME_DATA", str(folder))
-    return folder
-
-
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_set_in_its_official_layout(root: Path, name: str) -> None:
     written = LAYOUTS[name](root)

@@ -21,13 +21,6 @@ from trireme.errors import DataError, UsageError
 pytestmark = pytest.mark.usefixtures("own_home")
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "data"
-    monkeypatch.setenv("TRIREME_DATA", str(folder))
-    return folder
-
-
 def test_the_root(own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRIREME_DATA", raising=False)
     assert data_root() == own_home / "data"

@@ -18,19 +18,17 @@ import pytest
 from tests.benchmarks.detection_fixtures import (
     LAYOUTS,
     coco_layout,
-    counted,
     lvis_layout,
+    opened,
     predictions,
     proposals,
     table,
     write,
 )
-from trireme.benchmarks.datasets.catalogue import PUBLISHED
 from trireme.benchmarks.detection import write_results
 from trireme.benchmarks.detection.benchmark import DetectionBenchmark
 from trireme.benchmarks.detection.precision import PrecisionEvaluator
 from trireme.errors import DataError
-from trireme.registry import open_benchmark
 from trireme.types import Ints, SetBenchmark
 
 pytestmark = pytest.mark.usefixtures("own_home")
@@ -40,20 +38,6 @@ LVIS_NAMES = {
     "ap_s": "APs", "ap_m": "APm", "ap_l": "APl",
 }  # fmt: skip
 COCO_PLACES = {"ap": 0, "ap50": 1, "ap75": 2, "ap_s": 3, "ap_m": 4, "ap_l": 5}
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "data"
-    monkeypatch.setenv("TRIREME_DATA", str(folder))
-    return folder
-
-
-def opened(name: str, content: dict[str, Any], **options: Any) -> DetectionBenchmark:
-    with PUBLISHED.replaced(counted(name, content)):
-        benchmark = open_benchmark(name, **options)
-    assert isinstance(benchmark, DetectionBenchmark)
-    return benchmark
 
 
 def evaluated(benchmark: DetectionBenchmark, predicted: pa.Table) -> PrecisionEvaluator:

@@ -8,9 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.detection_fixtures import LAYOUTS, annotation_file, coco_layout, counted, draw, lvis_layout, write
+from tests.benchmarks.detection_fixtures import (
+    LAYOUTS,
+    annotation_file,
+    coco_layout,
+    counted,
+    draw,
+    lvis_layout,
+    opened,
+    write,
+)
 from trireme.benchmarks.datasets.catalogue import PUBLISHED
-from trireme.benchmarks.detection.benchmark import DetectionBenchmark
 from trireme.cli import main
 from trireme.errors import DataError, UsageError
 from trireme.hashes import file_sha256
@@ -18,20 +26,6 @@ from trireme.registry import BENCHMARKS, open_benchmark
 from trireme.types import Benchmark, Region, Role, SetBenchmark, Task
 
 pytestmark = pytest.mark.usefixtures("own_home")
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "data"
-    monkeypatch.setenv("TRIREME_DATA", str(folder))
-    return folder
-
-
-def opened(name: str, content: dict[str, Any], **options: Any) -> DetectionBenchmark:
-    with PUBLISHED.replaced(counted(name, content)):
-        benchmark = open_benchmark(name, **options)
-    assert isinstance(benchmark, DetectionBenchmark)
-    return benchmark
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

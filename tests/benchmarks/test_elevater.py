@@ -26,13 +26,6 @@ from trireme.types import Role, SetBenchmark
 pytestmark = pytest.mark.usefixtures("own_home")
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "data"
-    monkeypatch.setenv("TRIREME_DATA", str(folder))
-    return folder
-
-
 def folder_of(root: Path, name: str) -> Path:
     return root / "elevater" / str(entries()[name.removeprefix("elevater/")]["folder"])
 

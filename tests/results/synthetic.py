@@ -133,3 +133,9 @@ def store(root: Path, top1: Sequence[float], labels: Sequence[int], failed: Sequ
     """Write a run with these per-sample values."""
     predictions = table(top1, labels, failed=failed)
     return write_run(root, record(predictions, **changes), predictions)
+
+
+def content(**changes: Any) -> tuple[dict[str, Any], pa.Table]:
+    """A record and its predictions: four samples of four classes, of which the last one failed."""
+    predictions = table([1, 0, 1, 0], [0, 1, 2, 3], failed=[3])
+    return record(predictions, **changes), predictions

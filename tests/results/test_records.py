@@ -20,16 +20,11 @@ from trireme.methods.rankers.base import Status
 from trireme.results.records import find_runs, read_predictions, read_run, write_run
 from trireme.results.schema import REPLY_STATUSES, SPEC, Null
 
-from .synthetic import changed, record, store, table
+from .synthetic import changed, content, record, store, table
 
 TOKENS = {"prompt_tokens": 1, "completion_tokens": 1}
 DRAWN = {"from": "d" * 16, "shots": 4, "rule": "random", "short": 0}
 FROZEN = Path(__file__).parent / "data" / "schema-1"
-
-
-def content(**changes: Any) -> tuple[dict[str, Any], pa.Table]:
-    predictions = table([1, 0, 1, 0], [0, 1, 2, 3], failed=[3])
-    return record(predictions, **changes), predictions
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -16,13 +16,7 @@ import pytest
 
 from trireme.results.records import find_runs, read_predictions, read_run, settle, write_run
 
-from .synthetic import record, table
-
-
-def content(**changes: Any) -> tuple[dict[str, Any], pa.Table]:
-    predictions = table([1, 0, 1, 0], [0, 1, 2, 3], failed=[3])
-    return record(predictions, **changes), predictions
-
+from .synthetic import content, record, table
 
 WRITER = """
 import sys
