@@ -10,10 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +23,7 @@ from trireme.hashes import file_hashes
 from trireme.parts import read_bytes
 from trireme.progress import progress, say
 from trireme.retrieval.encoders.base import BadEmbeddingError, Encoder, load_image
+from trireme.retrieval.loading import ahead, in_turns
 from trireme.retrieval.pictures import content_key, region_of
 from trireme.retrieval.segments import KEY_BYTES, Bytes, DamagedSegmentError, Segments
 from trireme.types import Floats, ImageRef
@@ -33,7 +31,6 @@ from trireme.types import Floats, ImageRef
 FLUSH_ROWS = 512
 FLUSH_SECONDS = 10.0
 TEXT_BATCH = 256
-_TOGETHER = 16  # regions of one file that are cut out of one reading of it, where they are asked one after the other
 
 
 class EmbeddingStore:
@@ -143,7 +140,7 @@ class EmbeddingStore:
         reasons: dict[bytes, str] = {}
         batch: list[tuple[int, torch.Tensor]] = []
         with progress(f"encode {self.encoder.name}", len(refs)) as bar, writer:
-            for i, loaded in _ahead(self._load, refs, keys, self.workers, 3 * self.batch_size):
+            for i, loaded in self._loaded(refs, keys):
                 if isinstance(loaded, str):
                     reasons[keys[i].tobytes()] = loaded
                     bar.advance()
@@ -157,6 +154,17 @@ class EmbeddingStore:
                 self._forward(batch, refs, keys, writer)
                 bar.advance(len(batch))
         return reasons
+
+    def _loaded(self, refs: Sequence[ImageRef], keys: Bytes) -> Iterator[tuple[int, torch.Tensor | str]]:
+        """Position and pixels of every picture, in order.
+
+        A GPU computes while the cores load what comes next. A model on the CPU wants the cores for itself: where one of
+        its threads has to wait for a core, all the others wait with it.
+        """
+        device = getattr(self.encoder, "device", None)  # a plugin need not say
+        if device is None or torch.device(device).type == "cpu":
+            return in_turns(self._load, refs, keys, self.workers, self.batch_size)
+        return ahead(self._load, refs, keys, self.workers, 3 * self.batch_size)
 
     def _load(self, refs: Sequence[ImageRef], keys: Bytes) -> list[torch.Tensor | str]:
         """Preprocessed pixels (3, H, W) of a file or of regions of it, or why there are none. Runs in a thread."""
@@ -247,41 +255,6 @@ class _Writer:
             if kind is None:
                 raise
             say(f"the last embeddings could not be kept either: {error}")
-
-
-def _ahead(
-    load: Callable[[Sequence[ImageRef], Bytes], list[torch.Tensor | str]],
-    refs: Sequence[ImageRef],
-    keys: Bytes,
-    workers: int,
-    window: int,
-) -> Iterator[tuple[int, torch.Tensor | str]]:
-    """Results of `load` in order, computed by threads about `window` pictures ahead of the consumer."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="trireme-load")
-    pending: deque[Future[list[torch.Tensor | str]]] = deque()
-    parts = _by_file(refs)
-    submitted, position = 0, 0
-    try:
-        while position < len(refs):
-            while submitted < len(refs) and submitted - position < window:
-                part = next(parts)
-                pending.append(pool.submit(load, refs[part], keys[part]))
-                submitted = part.stop
-            for loaded in pending.popleft().result():
-                yield position, loaded
-                position += 1
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _by_file(refs: Sequence[ImageRef]) -> Iterator[slice]:
-    """Neighbours that are of one file, at most `_TOGETHER` of them."""
-    start = 0
-    for _, group in groupby(refs, key=lambda ref: ref.path):
-        end = start + sum(1 for _ in group)
-        for first in range(start, end, _TOGETHER):
-            yield slice(first, min(first + _TOGETHER, end))
-        start = end
 
 
 def _check_finite(vectors: Floats, encoder: Encoder) -> None:

@@ -87,7 +87,7 @@ def _search(what: str, ours: Index, bare: Any, queries: Floats, k: int) -> dict[
     def through_retrieval() -> object:
         return ours.search(checked_queries(queries, queries.shape[1], k, "bench"), k)  # as `Memory.search` does
 
-    mine, other = alternating(through_retrieval, lambda: bare.search(queries, k))
+    mine, other = alternating(through_retrieval, lambda: bare.search(queries, k), at_least=5.0)
     n = len(queries)
     return {
         "what": f"search {what}, k={k}",
@@ -97,11 +97,17 @@ def _search(what: str, ours: Index, bare: Any, queries: Floats, k: int) -> dict[
     }
 
 
-def alternating(ours: Callable[[], object], bare: Callable[[], object], repeats: int = REPEATS) -> tuple[float, float]:
-    """Median seconds of both, measured in turns after a warm-up, so that drift of the machine hits both alike."""
+def alternating(
+    ours: Callable[[], object], bare: Callable[[], object], repeats: int = REPEATS, at_least: float = 0.0
+) -> tuple[float, float]:
+    """Median seconds of both, measured in turns after a warm-up, so that drift of the machine hits both alike.
+
+    at_least: seconds that the turns take together; what takes milliseconds is measured often enough to tell 10 %.
+    """
     ours(), bare()
     seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats):
+    began = time.perf_counter()
+    while len(seconds[0]) < repeats or time.perf_counter() - began < at_least:
         for function, record in zip((ours, bare), seconds, strict=True):
             start = time.perf_counter()
             function()
