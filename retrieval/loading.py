@@ -48,13 +48,17 @@ def in_turns(load: Load, refs: Sequence[ImageRef], keys: Bytes, workers: int, wi
 
     Small pictures are loaded by the caller's thread, others by threads.
     """
+
+    def one_part(part: slice) -> list[torch.Tensor | str]:
+        return load(refs[part], keys[part])
+
     parts = _by_file(refs)
     position = 0
     with _pool(workers) as pool:
         block, threads = list(islice(parts, _TRIAL)), False
         while block:
             start = time.perf_counter()
-            answers = (pool.map if threads else map)(lambda part: load(refs[part], keys[part]), block)
+            answers = pool.map(one_part, block) if threads else map(one_part, block)
             loaded = [one for answer in answers for one in answer]
             threads = threads or time.perf_counter() - start > _WORTH_A_THREAD * len(block)
             for one in loaded:

@@ -1,0 +1,64 @@
+"""Commands that read finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trireme.cli.base import OUT_HELP, examples, finish, group
+
+commands = group("")
+
+
+@commands.command(
+    epilog=examples(
+        "trireme leaderboard",
+        "trireme leaderboard out/quickstart --format csv",
+        "trireme leaderboard --format md --save t.md",
+    )
+)
+def leaderboard(
+    folder: Annotated[Path, typer.Argument(help=OUT_HELP)] = Path("out"),
+    by: Annotated[
+        str | None, typer.Option(help="One table with these as columns: benchmark, subset, encoder or memory.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="terminal (default), csv, md, latex, html or parquet.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write to this file instead of printing; its suffix tells the format.")
+    ] = None,
+    role: Annotated[str, typer.Option(help="test, or validation for runs with role=validation.")] = "test",
+) -> None:
+    """Print the table of all finished runs."""
+    from trireme.commands.leaderboard import leaderboard as command
+
+    finish(command(folder, by, format, save, role))
+
+
+@commands.command(epilog=examples("trireme compare reco zero_shot", "trireme compare reco knn --out out/quickstart"))
+def compare(
+    first: Annotated[str, typer.Argument(help="A method as the leaderboard names it.")],
+    second: Annotated[str, typer.Argument(help="Another method.")],
+    out: Annotated[Path, typer.Option(help=OUT_HELP)] = Path("out"),
+) -> None:
+    """Test the difference between two methods.
+
+    On the same samples, with a 95 % interval and a paired test.
+    """
+    from trireme.commands.compare import compare as command
+
+    finish(command(first, second, out))
+
+
+@commands.command(
+    epilog=examples("trireme detections out/runs/knn--world-detection--lite--0--1f3a5c7e9b2d4f60 --out found.json")
+)
+def detections(
+    run: Annotated[Path, typer.Argument(help="Folder of one finished run on a detection benchmark.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path("detections.json"),
+) -> None:
+    """Write what a run found in the results format of COCO and LVIS."""
+    from trireme.commands.detections import detections as command
+
+    finish(command(run, out))
