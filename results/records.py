@@ -174,7 +174,7 @@ def read_run(folder: Path) -> RunRecord:
             raise DataError(f"{RUN_FILE} is not a JSON object")
         check_record(content)
         check(content.get("predictions"), PREDICTIONS_SPEC, "predictions")
-        _check_size(folder, content["predictions"])
+        _check_extent(folder, content)
     except FileNotFoundError as error:
         raise DataError(f"{folder}: {Path(error.filename).name} is missing, so it is no finished run") from error
     except (ValueError, DataError, OSError) as error:
@@ -183,28 +183,95 @@ def read_run(folder: Path) -> RunRecord:
     return RunRecord(folder, content)
 
 
-def find_runs(root: Path, strict: bool = False) -> list[RunRecord]:
-    """Every finished run below `root`, by folder name; reads the `run.json` files only.
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A run folder that no mean may use, and why: one line that names the folder and says what to do."""
+
+    folder: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a results folder holds: runs that can be used, and folders that cannot, both by folder name."""
+
+    runs: list[RunRecord]
+    left_out: list[LeftOut]
+
+
+def survey(root: Path) -> Survey:
+    """Every finished run below `root`, each once, and every folder that had to be left out; says nothing.
+
+    A copy of a run's folder counts once. Folders that have one run hash or one name, yet another content (scores,
+    metrics, samples, predictions), are all left out: nobody can tell which of them is right. Reads `run.json` files
+    only; that predictions are the ones that were written is checked by size here, by checksum when they are read.
 
     Args:
         root: a results root, its `runs` folder, or a single run's folder.
-        strict: raise on a damaged record; else it is named on stderr and left out.
 
     Raises:
-        DataError: `root` does not exist, or a record is damaged and `strict` is set.
+        DataError: `root` does not exist.
     """
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"no results at {root}; run `trireme run suite=world` or name another folder")
-    found = []
+    found, left_out = [], []
     for folder in _candidates(root):
         try:
             found.append(read_run(folder))
         except DataError as error:
-            if strict:
-                raise
-            say(f"warning: left out: {error}")
-    return found
+            left_out.append(LeftOut(folder, str(error)))
+    disputed = _disputed(found)
+    left_out += [LeftOut(folder, reason) for folder, reason in disputed.items()]
+    once = {record.run: record for record in reversed(found) if record.folder not in disputed}
+    runs = [record for record in found if once.get(record.run) is record]
+    return Survey(runs, sorted(left_out, key=lambda one: one.folder))
+
+
+def find_runs(root: Path, strict: bool = False) -> list[RunRecord]:
+    """`survey(root).runs`; what is left out is named on stderr.
+
+    Args:
+        root: a results root, its `runs` folder, or a single run's folder.
+        strict: raise where a folder has to be left out.
+
+    Raises:
+        DataError: `root` does not exist, or a folder has to be left out and `strict` is set.
+    """
+    found = survey(root)
+    for reason in dict.fromkeys(one.reason for one in found.left_out):
+        if strict:
+            raise DataError(reason)
+        say(f"warning: left out: {reason}")
+    return found.runs
+
+
+def _disputed(records: Sequence[RunRecord]) -> dict[Path, str]:
+    """Folder -> reason, of records that share a run or a name with one that differs from them in content."""
+    reasons: dict[Path, str] = {}
+    for kind in ("run", "name"):
+        groups: dict[str, list[RunRecord]] = {}
+        for record in records:
+            groups.setdefault(record.data[kind], []).append(record)
+        for key, (first, *others) in groups.items():
+            for other in others:
+                if differs := _difference(first, other):
+                    what = f"run {key}" if kind == "run" else f"named '{key}'"
+                    reason = f"{first.folder} and {other.folder} are both {what}, but their {differs} differ"
+                    reasons |= dict.fromkeys(
+                        (one.folder for one in (first, *others)), f"{reason}; delete the wrong one"
+                    )
+                    break
+    return reasons
+
+
+def _difference(a: RunRecord, b: RunRecord) -> str:
+    """In what two records of one run or name differ that must be the same; "" where they are copies of each other."""
+    for key in ("scores", "metrics", "samples", "run"):
+        if a.data[key] != b.data[key]:
+            return key
+    same = a.data["predictions"]["sha256"] == b.data["predictions"]["sha256"]
+    return "" if same else "predictions"
 
 
 def _candidates(root: Path) -> list[Path]:
@@ -271,11 +338,14 @@ def _move_aside(folder: Path) -> None:
                 say(f"warning: {error} (kept as {aside.name})")
 
 
-def _check_size(folder: Path, stated: Mapping[str, Any]) -> None:
-    """One `stat`, no read: a predictions file that was cut off is noticed even when nobody opens it."""
+def _check_extent(folder: Path, content: Mapping[str, Any]) -> None:
+    """One `stat`, no read: a cut file, and missing or extra samples, are noticed even when nobody opens it."""
+    stated, asked = content["predictions"], content["samples"]["asked"]
     size = (folder / stated["file"]).stat().st_size
     if size != stated["bytes"]:
         raise DataError(f"{stated['file']} has {size} bytes where {stated['bytes']} were written")
+    if stated["rows"] != asked:
+        raise DataError(f"{stated['file']} has {stated['rows']} rows, but {asked} samples were asked")
 
 
 def _standard_table(table: Any, record: Mapping[str, Any]) -> Any:
