@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from trireme.results.records import read_run as read_run
     from trireme.results.records import write_run as write_run
     from trireme.results.statistics import interval as interval
+    from trireme.results.statistics import joint_paired_difference as joint_paired_difference
     from trireme.results.statistics import paired_difference as paired_difference
+    from trireme.results.testing import holm as holm
+    from trireme.results.testing import mcnemar_exact as mcnemar_exact
+    from trireme.results.testing import smallest_difference as smallest_difference
 
 _HOMES = {
     "load": "leaderboard",
@@ -28,7 +32,11 @@ _HOMES = {
     "read_run": "records",
     "write_run": "records",
     "interval": "statistics",
+    "joint_paired_difference": "statistics",
     "paired_difference": "statistics",
+    "holm": "testing",
+    "mcnemar_exact": "testing",
+    "smallest_difference": "testing",
 }
 
 

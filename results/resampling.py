@@ -22,6 +22,7 @@ import numpy as np
 from trireme.errors import DataError
 from trireme.progress import progress
 from trireme.results.statistics import LEVEL, SEED, Doubles, PairedDifference, all_alike
+from trireme.results.testing import bootstrap_p, smallest_shift
 from trireme.types import Evaluator, Ints
 
 DRAWS = 200
@@ -107,7 +108,12 @@ def paired_set_difference(a: Mapping[str, Any], b: Mapping[str, Any], subset: st
         raise DataError(f"the two runs' draws of {metric} differ; compare runs of one benchmark and one role")
     difference = _nan_for_none(points[0]["score"]) - _nan_for_none(points[1]["score"])
     low, high = _percentiles(values[0] - values[1], difference)
-    return PairedDifference(int(points[0]["n"]), difference, low, high, None, None, None)
+    n, gaps = int(points[0]["n"]), values[0] - values[1]
+    if math.isnan(low):
+        return PairedDifference(n, difference, low, high, None, None, None)
+    defined = gaps[~np.isnan(gaps)]
+    p = bootstrap_p(defined + (difference - defined.mean()))
+    return PairedDifference(n, difference, low, high, None, None, None, p, smallest_shift(float(defined.std())))
 
 
 def _limits(point: float, drawn: Doubles, units: int) -> tuple[float, float]:

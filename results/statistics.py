@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from trireme.errors import DataError
 from trireme.results.records import DERIVED_METRICS
+from trireme.results.testing import bootstrap_p, mcnemar_exact, smallest_difference, smallest_shift
 
 Doubles = NDArray[np.float64]
 
@@ -247,11 +248,15 @@ class PairedDifference:
     """How far method A is ahead of method B on the same samples.
 
     Attributes:
-        n: samples that both methods answered.
+        n: samples that both methods answered; the fewest of the seeds.
         difference: score of A minus score of B, in percentage points, with its 95 % clustered interval (low, high).
-        only_a, only_b: samples that only A, only B has right (None unless the metric is 0/1).
-        p: exact two-sided McNemar test of only_a against only_b (None unless the metric is 0/1). It takes samples as
-            independent; where classes have several samples, the interval is the more careful of the two.
+        only_a, only_b: samples that only A, only B has right (None unless the metric is 0/1 and there is one seed).
+        p: exact two-sided McNemar test of only_a against only_b (None as they are). It takes samples as independent;
+            where classes have several samples, `p_bootstrap` is the more careful of the two.
+        p_bootstrap: two-sided p from the draws of the interval, so whole classes (and seeds) are drawn: see
+            `trireme.results.testing.bootstrap_p`. None where there is no interval.
+        smallest: the smallest difference, in percentage points, that these samples would show: see
+            `trireme.results.testing.smallest_difference`. None where nothing can be said.
     """
 
     n: int
@@ -261,6 +266,8 @@ class PairedDifference:
     only_a: int | None
     only_b: int | None
     p: float | None
+    p_bootstrap: float | None = None
+    smallest: float | None = None
 
 
 def paired_difference(a: Any, b: Any, metric: str, groups: Sequence[str] | None = None) -> PairedDifference:
@@ -273,6 +280,51 @@ def paired_difference(a: Any, b: Any, metric: str, groups: Sequence[str] | None 
     Raises:
         DataError: the tables are not about the same samples, or no sample was answered by both.
     """
+    return joint_paired_difference([(a, b)], metric, groups)
+
+
+def joint_paired_difference(
+    seeds: Sequence[tuple[Any, Any]], metric: str, groups: Sequence[str] | None = None
+) -> PairedDifference:
+    """The same for the mean over seeds: A and B of one seed are a pair; classes are drawn jointly, and seeds are drawn.
+
+    Raises:
+        DataError: as `paired_difference`.
+    """
+    pairs = [_answered_by_both(a, b, metric, groups) for a, b in seeds]
+    tables = [per_class(x - y, label) for x, y, label in pairs]
+    classes = np.unique(np.concatenate([table.classes for table in tables]))
+    difference = float(np.mean([(x - y).mean() for x, y, _ in pairs]))
+    draws = np.empty(0)
+    if len(classes) > 1:
+        tops, bottoms = zip(*(_ratio(table, classes, macro=False) for table in tables), strict=True)
+        draws = _draws_over_seeds(tops, bottoms)[:, 0]
+    return _paired(pairs, difference, draws)
+
+
+def _paired(
+    pairs: Sequence[tuple[Doubles, Doubles, NDArray[Any]]], difference: float, draws: Doubles
+) -> PairedDifference:
+    n, low, high, p = min(len(x) for x, _, _ in pairs), math.nan, math.nan, math.nan
+    if draws.size:
+        low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+        p = bootstrap_p(draws)
+    spread, careful = float(draws.std()) if draws.size else math.nan, None if math.isnan(p) else p
+    x, y, _ = pairs[0]
+    if len(pairs) > 1 or not np.isin(np.concatenate([x, y]), (0.0, 1.0)).all():
+        counts, exact, smallest = (None, None), None, smallest_shift(spread)
+    else:
+        counts = int((x > y).sum()), int((x < y).sum())
+        exact, alone = mcnemar_exact(*counts), float((x - y).var()) / n
+        smallest = smallest_difference(n, sum(counts) / n, spread**2 / alone if alone and draws.size else 1.0)
+    shown = None if math.isnan(smallest) else 100 * smallest
+    return PairedDifference(n, 100 * difference, 100 * low, 100 * high, *counts, exact, careful, shown)
+
+
+def _answered_by_both(
+    a: Any, b: Any, metric: str, groups: Sequence[str] | None
+) -> tuple[Doubles, Doubles, NDArray[Any]]:
+    """Values of A, values of B and class of the samples that both answered."""
     first, second = _by_sample(a, metric), _by_sample(b, metric)
     if not np.array_equal(first["id"], second["id"]) or not np.array_equal(first["label"], second["label"]):
         raise DataError("the two runs were not made on the same samples; compare runs of one benchmark and one role")
@@ -281,18 +333,7 @@ def paired_difference(a: Any, b: Any, metric: str, groups: Sequence[str] | None 
         both &= np.isin(first["group"], np.asarray(groups, dtype=str))
     if not both.any():
         raise DataError("no sample was answered by both runs")
-    x, y, label = first["value"][both], second["value"][both], first["label"][both]
-    table = per_class(x - y, label)
-    difference = float((x - y).mean())
-    low = high = math.nan
-    if len(table.classes) > 1:
-        draws = _draws_over_seeds([table.sums], [table.counts])
-        low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
-    if not np.isin(np.concatenate([x, y]), (0.0, 1.0)).all():
-        return PairedDifference(len(x), 100 * difference, 100 * low, 100 * high, None, None, None)
-    only_a, only_b = int((x > y).sum()), int((x < y).sum())
-    p = mcnemar_exact(only_a, only_b)
-    return PairedDifference(len(x), 100 * difference, 100 * low, 100 * high, only_a, only_b, p)
+    return first["value"][both], second["value"][both], first["label"][both]
 
 
 def _by_sample(table: Any, metric: str) -> dict[str, NDArray[Any]]:
@@ -306,15 +347,3 @@ def _by_sample(table: Any, metric: str) -> dict[str, NDArray[Any]]:
         "value": table[metric].to_numpy(zero_copy_only=False).astype(np.float64),
     }
     return {name: column[order] for name, column in columns.items()}
-
-
-def mcnemar_exact(only_a: int, only_b: int) -> float:
-    """Two-sided exact McNemar p: twice the tail of Binomial(only_a + only_b, 1/2) at the smaller count, at most 1.
-
-    Q. McNemar, Psychometrika 12, 1947; the exact form conditions on the pairs that disagree.
-    """
-    m, k = only_a + only_b, min(only_a, only_b)
-    if m == 0:
-        return 1.0
-    logs = [math.lgamma(m + 1) - math.lgamma(i + 1) - math.lgamma(m - i + 1) - m * math.log(2) for i in range(k + 1)]
-    return min(1.0, 2 * math.exp(logs[-1]) * math.fsum(math.exp(value - logs[-1]) for value in logs))

@@ -84,6 +84,10 @@ def test_differences_are_taken_draw_by_draw() -> None:
     better = paired_set_difference(record([1.0] * 8), record(right), *KEY)
     assert better.difference == pytest.approx(37.5)
     assert better.low < 37.5 < better.high
+    assert better.p_bootstrap is not None
+    assert better.p_bootstrap < 0.05 or better.low <= 0
+    # the standard error of a share of 8 is sqrt(0.625 * 0.375 / 8); z(0.975) + z(0.80) = 2.8016
+    assert better.smallest == pytest.approx(100 * 2.8016 * math.sqrt(0.625 * 0.375 / 8), rel=0.1)
     with pytest.raises(DataError, match="draws of share differ"):
         paired_set_difference(record(right), record(right[:5]), *KEY)
 

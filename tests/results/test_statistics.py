@@ -16,15 +16,17 @@ from trireme.results.statistics import (
     Interval,
     interval,
     intervals,
+    joint_paired_difference,
     joint_score_rows,
-    mcnemar_exact,
     paired_difference,
     per_class,
     score_rows,
 )
+from trireme.results.testing import smallest_difference
 
 from .synthetic import SUBSETS, table
 
+LABELS = [0, 1, 2, 3]
 BINARY = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6)), min_size=1, max_size=60)
 
 
@@ -206,19 +208,6 @@ def test_seeds_with_other_failures_are_joined() -> None:
     assert row["n"] == 3
 
 
-@given(st.integers(0, 400), st.integers(0, 400))
-def test_mcnemar_equals_scipys_binomial_test(only_a: int, only_b: int) -> None:
-    total = only_a + only_b
-    expected = binomtest(only_a, total, 0.5).pvalue if total else 1.0
-    assert mcnemar_exact(only_a, only_b) == pytest.approx(expected, rel=1e-9)
-
-
-def test_mcnemar_by_hand_and_far_out() -> None:
-    """1 against 5: 2 (C(6,0) + C(6,1)) / 2^6 = 14/64. 0 against 3000: 2^-2999, which is too small for a double."""
-    assert mcnemar_exact(1, 5) == pytest.approx(14 / 64)
-    assert mcnemar_exact(0, 3000) == 0.0
-
-
 def test_paired_difference_by_hand() -> None:
     """A has samples 0, 1, 2 right, B sample 0 and 3: +1/4; only A: 2, only B: 1; p = 2 (1 + 3) / 2^3 capped at 1."""
     a, b = table([1, 1, 1, 0], [0, 1, 2, 3]), table([1, 0, 0, 1], [0, 1, 2, 3])
@@ -256,6 +245,44 @@ def test_paired_interval_is_narrower_than_unpaired_ones() -> None:
 def test_paired_difference_of_graded_values_has_no_mcnemar() -> None:
     found = paired_difference(table([0.5, 1.0], [0, 1]), table([0.25, 1.0], [0, 1]), "top1")
     assert (found.difference, found.only_a, found.p) == (12.5, None, None)
+
+
+def test_the_bootstrap_p_agrees_with_the_interval() -> None:
+    """0 outside of the interval: at most 5 % of the draws lie beyond it; 0 far inside: they lie on both sides."""
+    rng = np.random.default_rng(8)
+    labels = list(np.repeat(np.arange(60), 5))
+    y = (rng.random(300) < 0.5).astype(float)
+    found = {}
+    for gain in (0.0, 0.3):
+        x = np.where(rng.random(300) < gain, 1.0, y)
+        x[:10] = 1 - x[:10]
+        found[gain] = paired_difference(table(list(x), labels), table(list(y), labels), "top1")
+    assert found[0.3].low > 0
+    assert found[0.3].p_bootstrap == pytest.approx(2 / 2001)
+    assert found[0.0].low < 0 < found[0.0].high
+    assert (found[0.0].p_bootstrap or 0) > 0.05
+
+
+def test_classes_that_go_together_make_the_smallest_difference_larger() -> None:
+    """20 classes of 10: all samples of a class are alike, so 200 samples show what 20 would (design effect 10)."""
+    x = np.repeat(np.arange(20) % 2 == 0, 10).astype(float)
+    alone, together = list(range(200)), list(np.repeat(np.arange(20), 10))
+    apart = paired_difference(table(list(x), alone), table(list(1 - x), alone), "top1")
+    clustered = paired_difference(table(list(x), together), table(list(1 - x), together), "top1")
+    # the draws' variance is that of single samples but for their chance: 2,000 draws know it to 3 %
+    assert apart.smallest == pytest.approx(100 * smallest_difference(200, 1.0), rel=0.03)
+    assert clustered.smallest == pytest.approx(100 * smallest_difference(20, 1.0), rel=0.05)
+    assert clustered.p == apart.p, "McNemar takes samples as independent"
+
+
+def test_joint_difference_over_seeds_by_hand() -> None:
+    """Seed 0: A is 2/4 ahead, seed 1: none. Mean 25; two drawn seeds are both the first or both the second at times."""
+    zero, two = table([0] * 4, LABELS), table([1, 1, 0, 0], LABELS)
+    found = joint_paired_difference([(two, zero), (two, two)], "top1")
+    assert (found.n, found.difference, found.only_a, found.p) == (4, 25.0, None, None)
+    assert found.low <= 0
+    assert found.high >= 50
+    assert joint_paired_difference([(two, zero)], "top1") == paired_difference(two, zero, "top1")
 
 
 def test_paired_difference_needs_the_same_samples() -> None:

@@ -1,0 +1,104 @@
+"""Tests between methods from counts and draws alone: McNemar's, a bootstrap's p, Holm's correction, what n can show.
+
+`trireme.results.statistics` feeds them from stored predictions. scipy gives the distributions; Holm's six lines are our
+own since statsmodels, which has them too, takes seconds to import (the tests compare the two).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+ALPHA = 0.05
+POWER = 0.80
+"""Of `smallest_difference`: the conventional pair (J. Cohen, "Statistical Power Analysis", 1988, section 2.4)."""
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """Two-sided exact McNemar p: twice the tail of Binomial(only_a + only_b, 1/2) at the smaller count, at most 1.
+
+    Q. McNemar, Psychometrika 12, 1947; the exact form conditions on the pairs that disagree. It takes samples as
+    independent.
+    """
+    from scipy.special import bdtr
+
+    m = only_a + only_b
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), m, 0.5))) if m else 1.0
+
+
+def bootstrap_p(draws: ArrayLike) -> float:
+    """Two-sided p of "there is no difference" from bootstrap draws of the difference; NaN where one is not defined.
+
+    Twice the smaller share of draws on one side of 0 (0 itself on both), where the sample counts as one draw more:
+    2 min(1 + #{d <= 0}, 1 + #{d >= 0}) / (B + 1), at most 1 (A. C. Davison and D. V. Hinkley, "Bootstrap Methods and
+    their Application", 1997, sections 4.2.1 and 5.2). It is never below 2 / (B + 1): 0.001 for 2,000 draws.
+
+    Args:
+        draws: (B,) differences. Where they draw whole classes, so does the test.
+    """
+    found = np.asarray(draws, dtype=np.float64)
+    if not found.size or np.isnan(found).any():
+        return math.nan
+    return min(1.0, 2 * (1 + min(int((found <= 0).sum()), int((found >= 0).sum()))) / (found.size + 1))
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """Adjusted p values, in the order given: below 0.05 means significant among all of them at 5 %.
+
+    The step-down method of S. Holm, Scandinavian Journal of Statistics 6, 1979: the i-th smallest of m is multiplied by
+    m - i + 1, and none is smaller than the one before. It holds whatever the dependence between the comparisons.
+
+    Args:
+        p: None or NaN where there was no test; it stays, and is not counted.
+    """
+    tested = sorted((value, place) for place, value in enumerate(p) if value is not None and not math.isnan(value))
+    adjusted, so_far = list(p), 0.0
+    for rank, (value, place) in enumerate(tested):
+        so_far = max(so_far, min(1.0, value * (len(tested) - rank)))
+        adjusted[place] = so_far
+    return adjusted
+
+
+def smallest_difference(n: int, discordance: float, design_effect: float = 1.0) -> float:
+    """The smallest true difference of two shares that n paired samples show: McNemar's test at 5 % finds it in 80 % of
+    experiments, if as many samples are discordant (one method right, the other wrong) as here.
+
+    The d that solves sqrt(n) d = z(0.975) sqrt(r) + z(0.80) sqrt(r - d^2) for the discordance r (R. J. Connor, "Sample
+    size for testing differences in proportions for the paired-sample design", Biometrics 43, 1987, equation for n,
+    turned round). A normal approximation: the exact test needs slightly more.
+
+    Args:
+        n: samples that both methods answered.
+        discordance: r, in [0, 1].
+        design_effect: variance of the difference with whole classes drawn, over that with single samples drawn; n is
+            divided by it (L. Kish, "Survey Sampling", 1965).
+
+    Returns:
+        d in [0, r]; NaN where even a difference of r would not be found so often (fewer than six discordant samples,
+        which exact McNemar never finds at 5 %, or an equation without a solution).
+    """
+    effective = n / max(1.0, design_effect)
+    discordant = effective * discordance
+    if discordant < 6:  # 2 x 0.5 ** 5 > 0.05
+        return math.nan
+    a, b = _quantile(1 - ALPHA / 2), _quantile(POWER)
+    root = a * math.sqrt(effective) + b * math.sqrt(effective + b * b - a * a)
+    d = math.sqrt(discordance) * root / (effective + b * b)
+    return d if d <= discordance else math.nan
+
+
+def smallest_shift(standard_error: float) -> float:
+    """The same for differences that are no shares (an AP, graded values): (z(0.975) + z(0.80)) x the standard error.
+
+    H. S. Bloom, "Minimum detectable effects", Evaluation Review 19, 1995. In the unit of the standard error.
+    """
+    return (_quantile(1 - ALPHA / 2) + _quantile(POWER)) * standard_error
+
+
+def _quantile(share: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(share))
