@@ -43,7 +43,11 @@ def render(frame: pd.DataFrame, format: str = "terminal", by: str | None = None)
         raise UsageError("parquet is not text; name a file that ends in .parquet")
     if format == "csv":
         return _csv(frame, by)
-    tables = [pivot_table(frame, by)] if by else benchmark_tables(frame)
+    return render_tables([pivot_table(frame, by)] if by else benchmark_tables(frame), format)
+
+
+def render_tables(tables: list[TextTable], format: str) -> str:
+    """Tables as text in a format that is for people: "terminal", "md", "latex" or "html"."""
     return _RENDERERS[format](tables)
 
 
