@@ -10,7 +10,7 @@ from typing import Any, cast, get_origin, get_type_hints
 from trireme import config
 from trireme.errors import TriremeError, UsageError, unknown_name
 from trireme.registry import BENCHMARKS, ENCODERS, METHODS, PAIR_SETS, RANKERS, Registry
-from trireme.types import Benchmark, PairSet, without_effect
+from trireme.types import Benchmark, PairSet, inner_fields, without_effect
 
 _RENAMED = {"name", "validation"}
 
@@ -25,6 +25,7 @@ class Component:
         config: an instance of the schema.
         customise: of an encoder that a method makes, how (`trireme.customised`); else empty.
         shots: of a memory `NAME@N`, how many pairs a class are drawn; 0 for all pairs.
+        inner: of a method whose configuration holds other methods, those by their fields.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Component:
     config: Any
     customise: Mapping[str, Any] = field(default_factory=dict)
     shots: int = 0
+    inner: Mapping[str, Component] = field(default_factory=dict)
 
     def resolved(self) -> dict[str, Any]:
         """The configuration as plain JSON-able values."""
@@ -42,9 +44,28 @@ class Component:
         return plain
 
 
-def method(name: str, overrides: Mapping[str, Any]) -> tuple[Component, Any]:
-    """The method's component and its class."""
-    return _with_class(METHODS, "method", name, overrides, {})
+def method(name: str, overrides: Mapping[str, Any], within: tuple[str, ...] = ()) -> tuple[Component, Any]:
+    """The method's component and its class, methods that its configuration holds opened by name too.
+
+    Args:
+        within: the method configs that hold this one.
+
+    Raises:
+        UsageError: an unknown name or key, or a config that holds itself.
+    """
+    if name in within:
+        raise UsageError(
+            f"method config '{within[0]}' holds itself ({' > '.join((*within, name))}); name another method"
+        )
+    component, cls = _with_class(METHODS, "method", name, overrides, {})
+    inner = {}
+    for key in inner_fields(component.schema):
+        if given := dict(getattr(component.config, key)):
+            if not isinstance(of := given.pop("method", None), str):
+                raise UsageError(f"method.{name}: {key} names no method; write {key}: {{method: NAME}}")
+            inner[key], _ = method(of, given, (*within, name))
+    held = {key: {"method": one.label, "registry": one.target, "config": one.config} for key, one in inner.items()}
+    return replace(component, config=replace(component.config, **held) if held else component.config, inner=inner), cls
 
 
 def encoder(name: str, overrides: Mapping[str, Any], device: str | None, dtype: str | None) -> tuple[Component, Any]:
@@ -168,18 +189,20 @@ def _parsed(value: Any) -> Any:
 def _checked(base: Any, values: Mapping[str, Any], schema: type[Any], where: str) -> Any:
     """A copy of the structured config `base` with `values` merged in; `where` opens the error line.
 
-    A nested configuration takes a bare word for its `kind`: `index=hnsw` is `index.kind=hnsw`.
+    A nested configuration takes a bare word for its `kind`: `index=hnsw` is `index.kind=hnsw`; a field that holds a
+    method takes its name: `cheap=reco` is `cheap={method: reco}`.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    known = list(_keys(schema))
+    known, methods = list(_keys(schema)), inner_fields(schema)
     current = OmegaConf.merge(base)
     for key, value in values.items():
         if not _exists(schema, key):
             raise UsageError(f"{where}: {unknown_name('config key', key, known)}")
         nested = is_dataclass(_type_at(schema, key))
-        update = {"kind": value} if nested and isinstance(value, str) else value
+        word = "kind" if nested else "method" if key in methods else ""
+        update = {word: value} if word and isinstance(value, str) else value
         if nested and isinstance(update, Mapping):
             for part in (f"{key}.{inner}" for inner in update):
                 if part not in known:

@@ -12,9 +12,9 @@ from trireme.errors import DataError, TriremeError, UsageError
 from trireme.files import fingerprint
 from trireme.methods.base import Validation
 from trireme.progress import say
-from trireme.registry import PAIR_SETS
+from trireme.registry import METHODS, PAIR_SETS
 from trireme.request import Request, is_own_draw
-from trireme.types import Role, without_effect
+from trireme.types import Role, Task, inner_fields, without_effect
 from trireme.workbench import Workbench, shown
 
 
@@ -140,7 +140,7 @@ def plan_run(
         UsageError: the method needs a memory and there is none, or its configuration makes no sense.
     """
     opened = bench.benchmark(benchmark)
-    if opened.task not in cls.tasks:
+    if opened.task not in _tasks(component, cls):
         say(f"left out: {component.label} does no {opened.task} benchmark, which {benchmark} is")
         return None
     method = cls(component.config)
@@ -166,7 +166,7 @@ def plan_run(
         pictures = bench.samples(validation, Role.VALIDATION)
         method.check_validation(Validation(bench.benchmark(validation), pictures))
     parts: dict[str, Any] = {
-        "method": {"registry": component.target, "version": getattr(cls, "version", 1), "config": effective(component)},
+        "method": identity(component, cls),
         "benchmark": opened.fingerprint(role),
         "role": str(role),
         "encoder": part.encoder.fingerprint,
@@ -199,14 +199,29 @@ def _check_validation(bench: Workbench, benchmark: str, validation: str) -> None
         )
 
 
+def _tasks(component: compose.Component, cls: Any) -> frozenset[Task]:
+    """What a method can do, together with those that its configuration holds."""
+    held = [_tasks(one, METHODS.load(one.target)) for one in component.inner.values()]
+    return frozenset.intersection(frozenset(cls.tasks), *held)
+
+
 def effective(component: compose.Component) -> Mapping[str, Any]:
-    """The settings that can change a score."""
-    idle = without_effect(component.schema)
-    return {key: value for key, value in component.resolved().items() if key not in idle}
+    """The settings that can change a score; those of a method in a method too, with its version."""
+    left_out = {*without_effect(component.schema), *inner_fields(component.schema)}
+    found = {key: value for key, value in component.resolved().items() if key not in left_out}
+    return found | {key: identity(one, METHODS.load(one.target)) for key, one in component.inner.items()}
+
+
+def identity(component: compose.Component, cls: Any) -> dict[str, Any]:
+    """What a method is, for hashes and records."""
+    return {"registry": component.target, "version": getattr(cls, "version", 1), "config": effective(component)}
 
 
 def check_training_sets(resolved: Mapping[str, Any]) -> None:
     """UsageError for a name in `train_on` or `query_pairs` that is no pair set, with the nearest one."""
+    for value in resolved.values():
+        if isinstance(value, Mapping):  # a method in the method
+            check_training_sets(value)
     for option in ("train_on", "query_pairs"):
         for name in resolved.get(option) or ():
             PAIR_SETS.target(name)

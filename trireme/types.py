@@ -29,6 +29,17 @@ def without_effect(schema: type[Any]) -> frozenset[str]:
     return frozenset(f.name for f in fields(schema) if WITHOUT_EFFECT.items() <= f.metadata.items())
 
 
+INNER: Final[Mapping[str, bool]] = MappingProxyType({"trireme.inner": True})
+"""Marks a field of a method's configuration that holds another method, or none where it is empty:
+`candidates: dict[str, Any] = field(default_factory=dict, metadata=INNER)`. A config writes `candidates: {method: NAME}`
+with options of NAME beside it; `trireme.methods.inner` opens what becomes of it."""
+
+
+def inner_fields(schema: type[Any]) -> tuple[str, ...]:
+    """The fields of a method's configuration dataclass that hold another method."""
+    return tuple(f.name for f in fields(schema) if INNER.items() <= f.metadata.items())
+
+
 class Role(StrEnum):
     """What a picture may be used for. Nothing is ever selected on TEST."""
 

@@ -11,6 +11,7 @@ from trireme.errors import UsageError, unknown_name
 from trireme.methods.rankers.base import Mode
 from trireme.methods.rankers.rank import SCORED, Asking
 from trireme.methods.selection import Setting
+from trireme.types import INNER
 
 RETRIEVERS = ("i2i", "i2t", "both")
 GRID = ("ranker", "mode", "wording", "normalise", "calibrate", "k", "votes", "temperature", "examples")
@@ -22,6 +23,8 @@ class RarConfig:
     """Options of rar. Defaults are the paper's (k = 5, list prompt of its appendix B, support pictures as memory).
 
     Attributes:
+        candidates: another method whose first k classes are the candidates, `{method: NAME}` with options of NAME
+            beside it; empty: retrieval, as the options below say.
         retriever: "i2i": the labels of the nearest memory pictures (classification); "i2t": the nearest class names
             (detection); "both": the two rankings joined by reciprocal rank (ours).
         k: candidates.
@@ -42,6 +45,7 @@ class RarConfig:
         may_lose: points that a subset may lose on validation against the retrieval order.
     """
 
+    candidates: dict[str, Any] = field(default_factory=dict, metadata=INNER)
     retriever: str = "i2i"
     k: int = 5
     distinct: bool = True
@@ -79,6 +83,8 @@ def check(config: RarConfig) -> None:
         raise UsageError("rar needs finite fusion weights of at least 0")
     for one in every_config(config):
         _check_one(one)
+        if one.candidates:
+            _check_candidates(one)
 
 
 def _check_one(config: RarConfig) -> None:
@@ -95,6 +101,17 @@ def _check_one(config: RarConfig) -> None:
         raise UsageError(f"mode '{config.mode}' gives no scores to fuse; use score or letters, or leave fusion empty")
     if config.examples < 0 or (config.examples and config.retriever != "i2i"):
         raise UsageError("rar shows retrieved pictures as examples: examples of at least 0, with retriever=i2i")
+
+
+def _check_candidates(config: RarConfig) -> None:
+    """Refuse options of the retrieval that another method takes the place of."""
+    of = config.candidates.get("method")
+    for option, kept in (("retriever", "i2i"), ("distinct", True), ("examples", 0)):
+        if getattr(config, option) != kept:
+            raise UsageError(f"rar takes its candidates from {of}; leave {option} at {str(kept).lower()}")
+    for option in ("votes", "temperature"):
+        if option in config.grid:
+            raise UsageError(f"rar takes its candidates from {of}; {option} in its grid would change nothing")
 
 
 def asking_of(config: RarConfig) -> Asking:

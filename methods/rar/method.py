@@ -8,13 +8,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from trireme.errors import DataError
-from trireme.methods.base import Context, Validation, require_fitted
+from trireme.errors import DataError, UsageError
+from trireme.methods.base import Context, Method, Validation, require_fitted
+from trireme.methods.inner import (
+    check_parts,
+    check_validation_of,
+    open_inner,
+    rankers_of,
+    stronger,
+    trained_parameters,
+    with_classes,
+)
 from trireme.methods.rankers.base import REPLY_STATUS, Answer, Example, Question, Status
 from trireme.methods.rankers.rank import VERSION as RANKING
 from trireme.methods.rankers.replies import CachedRanker, Replies
-from trireme.methods.rar.candidates import Candidates, Retriever
+from trireme.methods.rar.candidates import Candidates
 from trireme.methods.rar.config import RarConfig, asking_of, changed, check
+from trireme.methods.rar.first_stage import FirstStage
 from trireme.methods.recall import recall_column
 from trireme.methods.selection import (
     Setting,
@@ -25,7 +35,8 @@ from trireme.methods.selection import (
     subset_scores,
     unguarded,
 )
-from trireme.methods.support import note_unpictured, support_facts
+from trireme.methods.support import note_unpictured
+from trireme.retrieval.encoders.base import Encoder
 from trireme.types import Floats, Ints, Predictions, Sample, Supervision, Task
 
 
@@ -38,12 +49,15 @@ class _State:
     """with what validation chose"""
     weight: float | None
     """of the ranker's score in the fusion; None: the ranker decides alone"""
-    retriever: Retriever
+    stage: FirstStage
     facts: dict[str, Any]
 
 
 class Rar:
-    """Ranks the retrieved candidates by a multimodal model, and what follows them by retrieval."""
+    """Ranks the retrieved candidates by a multimodal model, and what follows them by retrieval.
+
+    Where the candidates come from another method, that one's ranking and scores are the retrieval.
+    """
 
     Config: ClassVar[type[RarConfig]] = RarConfig
     tasks: ClassVar[frozenset[Task]] = frozenset({Task.ZERO_SHOT, Task.FEW_SHOT, Task.DETECTION})
@@ -52,32 +66,52 @@ class Rar:
     def __init__(self, config: RarConfig) -> None:
         check(config)
         self.config = config
+        self._parts = [open_inner(config.candidates)] if config.candidates else []
+        if rankers_of(self._parts):
+            raise UsageError(
+                "rar takes its candidates from a method that asks no ranker; see `cascade` for two rankers"
+            )
         self._state: _State | None = None
 
     @property
     def needs_memory(self) -> bool:
         """Whether pictures are searched."""
-        return self.config.retriever != "i2t"
+        return self._parts[0].needs_memory if self._parts else self.config.retriever != "i2t"
 
     @property
     def supervision(self) -> Supervision:
-        """Labels of the support pictures at inference; what the ranker's training was told is among the facts."""
+        """Labels of the support pictures at inference; what the ranker's training was told is among the facts. Of
+        another method's candidates, what that one is told.
+        """
         told = self._state.facts["ranker"]["told"] if self._state is not None else "none"
+        if self._parts:
+            of = self._parts[0].supervision
+            return Supervision(stronger(told, of.training), of.inference)
         return Supervision(told, "labels" if self.needs_memory else "none")
 
     @property
-    def uses_validation(self) -> bool:
+    def _chooses(self) -> bool:
         """Whether a setting or a weight is chosen."""
         return bool(self.config.grid) or len(self.config.fusion) > 1
+
+    @property
+    def uses_validation(self) -> bool:
+        """Whether anything is chosen, by whoever finds the candidates too."""
+        return self._chooses or any(part.uses_validation for part in self._parts)
 
     @property
     def rankers(self) -> tuple[str, ...]:
         """The rankers that may be asked, by name."""
         return tuple(dict.fromkeys(map(str, self.config.grid.get("ranker", [self.config.ranker]))))
 
+    def check(self, encoder: Encoder) -> None:
+        """Let whoever finds the candidates refuse the encoder. UsageError."""
+        check_parts(self._parts, encoder)
+
     def check_validation(self, validation: Validation) -> None:
         """Refuse a guard for a subset that the benchmark does not have. UsageError."""
         unguarded(self.config.may_lose, validation)
+        check_validation_of(self._parts, validation)
 
     def fit(self, context: Context) -> None:
         """Find the support pictures; choose settings on validation pictures where there are some.
@@ -89,14 +123,14 @@ class Rar:
         config = self.config
         facts: dict[str, Any] = {}
         weight = config.fusion[0] if config.fusion else None
-        if self.uses_validation and context.validation is not None and context.validation.samples:
+        if self._chooses and context.validation is not None and context.validation.samples:
             config, weight, facts = self._select(context, context.validation)
-        elif self.uses_validation:
+        elif self._chooses:
             stated = {name: getattr(config, name) for name in config.grid}
             facts = note_unchosen(stated | ({"fusion": weight} if len(config.fusion) > 1 else {}))
-        retriever = Retriever(context, config, context.class_ids, context.class_names)
-        if retriever.support is not None:
-            note_unpictured(retriever.support, context.class_names)
+        stage = self._stage(context)
+        if stage.support is not None:
+            note_unpictured(stage.support, context.class_names)
         engine = context.ranker(config.ranker)
         facts["ranker"] = {
             "config": config.ranker,
@@ -104,15 +138,19 @@ class Rar:
             "fingerprint": engine.fingerprint,
             "told": engine.told,
         }
-        self._state = _State(context, config, weight, retriever, facts)
+        self._state = _State(context, config, weight, stage, facts)
+
+    def _stage(self, context: Context) -> FirstStage:
+        """Who finds candidates among the classes of a context, as many as any setting of the grid asks for."""
+        most = max(context.keep, self.config.k, *self.config.grid.get("k", []))
+        inner: Method | None = open_inner(self.config.candidates) if self._parts else None
+        return FirstStage(replace(context, keep=most) if inner else context, self.config, inner)
 
     def _select(self, context: Context, validation: Validation) -> tuple[RarConfig, float | None, dict[str, Any]]:
         """The configuration and the weight that validation prefers, with the scores of all."""
         benchmark = validation.benchmark
         note_unguarded(self.config.may_lose, validation)
-        queries = context.store.images([sample.image for sample in validation.samples])
-        shown = replace(context, templates=benchmark.templates)
-        retriever = Retriever(shown, self.config, benchmark.class_ids, benchmark.class_names)
+        stage = self._stage(with_classes(context, benchmark))
         weights: list[float | None] = list(self.config.fusion) or [None]
         settings: list[Setting] = []
         scores: list[dict[str, float]] = []
@@ -122,7 +160,7 @@ class Rar:
             config = changed(self.config, point)
             searched = (config.k, config.votes, config.temperature)
             if searched not in retrieved:
-                retrieved[searched] = retriever(queries, config)
+                retrieved[searched] = stage(validation.samples, config)
             found = retrieved[searched]
             reference = reference or subset_scores(validation, found.order)
             answers = _ask(context, config, validation.samples, found, benchmark.class_names)
@@ -149,11 +187,11 @@ class Rar:
         """
         state = require_fitted(self._state, "rar")
         context, config = state.context, state.config
-        queries = context.store.images([sample.image for sample in samples])
-        found = state.retriever(queries, config)
+        found = state.stage(samples, config)
         answers = _ask(context, config, samples, found, context.class_names)
         ranked, scores = _ranked(found, answers, state.weight)
-        return Predictions(ranked, scores, self._extras(state, found, answers), found.classes)
+        extras = state.stage.extras(samples) | self._extras(state, found, answers)
+        return Predictions(ranked, scores, extras, found.classes)
 
     def _extras(self, state: _State, found: Candidates, answers: Sequence[Answer]) -> dict[str, Sequence[Any]]:
         memory, ids = state.context.memory, state.context.class_ids
@@ -170,7 +208,7 @@ class Rar:
             "completion_tokens": [answer.completion_tokens for answer in answers],
             **recall_column(found.recall),
         }
-        if memory is not None and state.config.retriever == "i2i":
+        if memory is not None and state.config.retriever == "i2i" and not self._parts:
             extras["retrieved"] = [[str(memory.ids[i]) for i in row[row >= 0]] for row in found.rows]
         return extras
 
@@ -178,7 +216,9 @@ class Rar:
         """The ranker, what was chosen, and the support."""
         state = require_fitted(self._state, "rar")
         chosen = {key: getattr(state.config, key) for key in ("mode", "wording", "k", "votes", "ranker")}
-        return {**chosen, "weight": state.weight, **support_facts(state.retriever.support), **state.facts}
+        searched = state.stage.facts()
+        trained = trained_parameters([searched.get("candidates", {}).get("facts", {})])
+        return {**chosen, "weight": state.weight, **searched, **trained, **state.facts}
 
 
 def _ask(
