@@ -1,4 +1,4 @@
-"""YAML configs, found by name: the package's own folder, then `configs/` of the working folder and $TRIREME_CONFIGS.
+"""YAML configs, found by name: the package's own folder, those of plugins, $TRIREME_CONFIGS, `configs/` where we are.
 
 Kinds: benchmark, encoder, memory, method, ranker, suite. A file `configs/method/reco/mean.yaml` is the method
 `reco/mean`. A benchmark, a method, an encoder or a ranker that is registered but has no file is found too, with its
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trireme.errors import UsageError, unknown_name
+from trireme.plugins import config_folders
 from trireme.registry import BENCHMARKS, ENCODERS, METHODS, PAIR_SETS, RANKERS
 
 KINDS = ("benchmark", "encoder", "memory", "method", "ranker", "suite")
@@ -82,7 +83,7 @@ def config_files(kind: str) -> dict[str, Path]:
         UsageError: two files give one name.
     """
     found: dict[str, Path] = {}
-    for folder in (builtin_folder(), *user_folders()):
+    for folder in (builtin_folder(), *config_folders(), *user_folders()):
         root = folder / kind
         for path in sorted(root.rglob("*.yaml")):
             name = path.relative_to(root).with_suffix("").as_posix()
@@ -125,7 +126,9 @@ def find(kind: str, name: str) -> Named:
     if kind == "memory" and (drawn := _DRAWN.fullmatch(name)) and not _is_there(name):
         return _drawn(name, drawn[1], int(drawn[2]))
     if kind in _REGISTRIES and name in _REGISTRIES[kind]:
-        return Named(kind, name, name, "registered by another distribution, default configuration", {}, None)
+        own = _REGISTRIES[kind].plugin(name) is None
+        told = "default configuration" if kind != "benchmark" else "" if own else "by another distribution"
+        return Named(kind, name, name, told, {}, None)
     if kind == "memory" and name in PAIR_SETS:
         return Named(kind, name, name, "the pair set of this name", {}, None)
     if kind == "memory" and name.startswith(tuple(_PLACES)) and not name.endswith(":"):

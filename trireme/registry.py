@@ -1,19 +1,18 @@
 """Names of methods, benchmarks, pair sets, encoders and rankers, and where each lives.
 
 A registry holds "module:attribute" strings, so listing it imports nothing heavy. Other distributions add names by entry
-points; a name that two parties claim is an error, never a silent replacement.
+points (`trireme.plugins`); a name that two parties claim is an error, never a silent replacement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from trireme.errors import TriremeError, UsageError, unknown_name
+from trireme.plugins import Plugin, entries, fault, plugin_of
 
 if TYPE_CHECKING:
     from trireme.types import Benchmark, PairSet
@@ -97,8 +96,8 @@ class Registry:
         """
         found = dict(self.builtin)
         owners = dict.fromkeys(found, "trireme itself")
-        for entry in _entries(self.group):
-            owner = entry.dist.name if entry.dist is not None else entry.value
+        for entry in entries(self.group):
+            owner = plugin_of(entry).package
             if entry.name in found or any(entry.name.startswith(prefix) for prefix in self.prefixes):
                 first = owners.get(entry.name, "trireme itself")
                 raise UsageError(
@@ -131,27 +130,57 @@ class Registry:
             raise unknown_name(self.kind, name, [*targets, *(f"{p}PATH" for p in self.prefixes)])
         return targets[name]
 
+    def plugin(self, name: str) -> Plugin | None:
+        """The distribution that brings a name; None for what is Trireme's own, and for a name that nobody registered.
+
+        Nothing is imported.
+        """
+        if self._prefix(name) is not None:
+            return None
+        return next((plugin_of(entry) for entry in entries(self.group) if entry.name == name), None)
+
+    def fault(self, name: str) -> str:
+        """Why what a plugin registered under this name cannot be used, as far as that shows without importing it.
+
+        Returns:
+            One line that names the plugin and the rule that it breaks; "" where nothing is wrong.
+        """
+        entry = next((one for one in entries(self.group) if one.name == name), None)
+        found = "" if entry is None or self._prefix(name) is not None else fault(entry)
+        return f"{self.kind} '{name}' of {plugin_of(entry)} {found}" if entry is not None and found else ""
+
     def load(self, name: str) -> Any:
         """Import the object behind a name.
 
         Raises:
             UsageError: unknown name.
-            TriremeError: its module or attribute cannot be imported.
+            TriremeError: its module or attribute cannot be imported; of a plugin, whatever it raises.
         """
-        target = self.target(name)
-        module, _, attribute = target.partition(":")
+        target, plugin = self.target(name), self.plugin(name)
+        if known := self.fault(name):
+            raise TriremeError(known)
+        if plugin is None:
+            try:
+                return imported(target)
+            except (ImportError, AttributeError) as error:
+                raise TriremeError(f"{self.kind} '{name}' cannot be imported from {target}: {error}") from error
         try:
-            found: Any = import_module(module)
-            for part in attribute.split("."):
-                found = getattr(found, part)
-        except (ImportError, AttributeError) as error:
-            raise TriremeError(f"{self.kind} '{name}' cannot be imported from {target}: {error}") from error
-        return found
+            return imported(target)
+        except (Exception, SystemExit) as error:
+            what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
+            raise TriremeError(
+                f"{self.kind} '{name}' of {plugin} breaks the rule 'import': {target} raises {what}; repair it, or "
+                f"`pip uninstall {plugin.package}`"
+            ) from error
 
 
-@cache
-def _entries(group: str) -> tuple[EntryPoint, ...]:
-    return tuple(sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)))
+def imported(target: str) -> Any:
+    """The object behind "module:attribute"."""
+    module, _, attribute = target.partition(":")
+    found: Any = import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found
 
 
 METHODS = Registry(

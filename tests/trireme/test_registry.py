@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 
+from tests.plugins import install_plugin, trireme
 from trireme.errors import TriremeError, UsageError
 from trireme.registry import BENCHMARKS, ENCODERS, METHODS, PAIR_SETS, REGISTRIES, Registry
 
@@ -52,22 +50,6 @@ def test_a_target_that_is_gone_is_one_line() -> None:
         wrong.load("wrong")
 
 
-def install_plugin(folder: Path, name: str, entry_points: str, module: str = "") -> None:
-    """What pip leaves of a distribution: its metadata, and its module beside it."""
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(textwrap.dedent(entry_points))
-    (folder / f"{name}.py").write_text(module)
-
-
-def trireme(arguments: list[str], plugins: Path) -> subprocess.CompletedProcess[str]:
-    script = (
-        f"import sys; sys.path.insert(0, {str(plugins)!r}); from trireme.cli import main; sys.exit(main({arguments!r}))"
-    )
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=plugins)
-
-
 def test_entry_points_add_names_without_being_imported(tmp_path: Path) -> None:
     entries = "[trireme.methods]\noracle = plugin:Oracle\n[trireme.benchmarks]\nbirds = plugin:birds\n"
     install_plugin(tmp_path, "plugin", entries, "raise SystemExit('imported')")
@@ -90,3 +72,58 @@ def test_two_plugins_with_one_name(tmp_path: Path) -> None:
     done = trireme(["ls", "methods"], tmp_path)
     assert done.returncode == 2
     assert "'oracle' is registered by first and by second" in done.stderr
+
+
+def test_ls_and_show_say_where_a_name_comes_from(tmp_path: Path) -> None:
+    entries = "[trireme.methods]\noracle = plugin:Oracle\n[trireme.rankers]\njudge = plugin:Judge\n"
+    install_plugin(tmp_path, "plugin", entries, "raise SystemExit('imported')", version="2.5")
+    listed = trireme(["ls", "methods"], tmp_path)
+    [line] = [line for line in listed.stdout.splitlines() if line.startswith("oracle ")]
+    assert line.endswith("default configuration [plugin 2.5]")
+    [own] = [line for line in listed.stdout.splitlines() if line.startswith("knn ")]
+    assert "[" not in own
+    shown = trireme(["show", "judge"], tmp_path)
+    assert "# ranker judge: opened by plugin:Judge, registered by plugin 2.5" in shown.stdout
+    assert shown.returncode == listed.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "requires", "said"),
+    [
+        ("no_such_module:Thing", "", "breaks the rule 'import': there is no module 'no_such_module'"),
+        ("plugin Thing", "", "breaks the rule 'import': its entry point is 'plugin Thing', write module:attribute"),
+        ("plugin:Thing", "trireme-bench>=99", "breaks the rule 'requires': it wants trireme-bench>=99 and this is"),
+    ],
+)
+def test_a_broken_plugin_is_named_and_left_out(target: str, requires: str, said: str, tmp_path: Path) -> None:
+    """Without importing it, as far as that shows there."""
+    install_plugin(tmp_path, "plugin", f"[trireme.methods]\nbad = {target}\n", requires=requires)
+    listed = trireme(["ls", "methods"], tmp_path)
+    assert listed.returncode == 0
+    assert f"warning: left out: method 'bad' of plugin 1.0 {said}" in listed.stderr
+    assert "bad" not in [line.split()[0] for line in listed.stdout.splitlines()]
+    assert "zero_shot" in listed.stdout
+
+
+@pytest.mark.parametrize("requires", ["trireme-bench>=0.1", "Trireme_Bench", "trireme-bench>99; python_version < '3'"])
+def test_a_requirement_that_is_met(requires: str, tmp_path: Path) -> None:
+    install_plugin(tmp_path, "plugin", "[trireme.methods]\noracle = plugin:Oracle\n", requires=requires)
+    listed = trireme(["ls", "methods"], tmp_path)
+    assert "oracle" in listed.stdout
+    assert listed.stderr == ""
+
+
+def test_a_plugin_brings_configs(tmp_path: Path) -> None:
+    entries = "[trireme.methods]\noracle = plugin:Oracle\n[trireme.configs]\nplugin = lines.configs\n"
+    install_plugin(tmp_path, "plugin", entries)
+    (tmp_path / "lines" / "configs" / "method").mkdir(parents=True)
+    text = "method: oracle\ndescription: twice as wise\nk: 2\n"
+    (tmp_path / "lines" / "configs" / "method" / "oracle-2.yaml").write_text(text)
+    listed = trireme(["ls", "methods"], tmp_path)
+    assert re.search(r"^oracle-2 +twice as wise \[plugin 1.0\]$", listed.stdout, re.MULTILINE), listed.stderr
+    (tmp_path / "lines" / "configs" / "method" / "oracle-2.yaml").unlink()
+    (tmp_path / "lines" / "configs" / "method").rmdir()
+    (tmp_path / "lines" / "configs").rmdir()
+    gone = trireme(["ls", "methods"], tmp_path)
+    assert gone.returncode == 1
+    assert "configs 'plugin' of plugin 1.0: there is no folder lines.configs" in gone.stderr

@@ -15,7 +15,10 @@ commands = group("")
 def ls(
     kind: Annotated[str, typer.Argument(help="methods, benchmarks, encoders, memories, rankers or suites.")] = "",
 ) -> None:
-    """List names; all kinds where none is given."""
+    """List names; all kinds where none is given.
+
+    What another distribution brings has its name and version in brackets.
+    """
     from trireme.commands.names import ls as command
 
     finish(command(kind))

@@ -6,30 +6,46 @@ from collections.abc import Callable, Iterator
 
 from trireme import config
 from trireme.errors import unknown_name
-from trireme.registry import BENCHMARKS, PAIR_SETS
+from trireme.progress import say
+from trireme.registry import BENCHMARKS, ENCODERS, METHODS, PAIR_SETS, RANKERS, REGISTRIES, Registry
 
 Row = tuple[str, str]
 
 
-def _configs(kind: str) -> Iterator[Row]:
+def _configs(kind: str, registry: Registry | None = None) -> Iterator[Row]:
     for name in config.names(kind):
-        yield name, config.find(kind, name).description
+        found = config.find(kind, name)
+        if registry is None:
+            yield name, found.description
+        else:
+            yield from _row(name, found.description, registry, found.target)
+
+
+def _row(name: str, description: str, registry: Registry, target: str) -> Iterator[Row]:
+    """One row, with the distribution that brings it where that is another one; none for what cannot be used."""
+    if fault := registry.fault(target):
+        say(f"warning: left out: {fault}")
+        return
+    plugin = registry.plugin(target)
+    yield name, f"{description} [{plugin}]".lstrip() if plugin is not None else description
 
 
 def _benchmarks() -> Iterator[Row]:
     own = config.config_files("benchmark")
     for name in config.names("benchmark"):
-        yield name, config.find("benchmark", name).description if name in own else ""
+        found = config.find("benchmark", name) if name in own else None
+        target, told = (found.target, found.description) if found is not None else (name, "")
+        yield from _row(name, told, BENCHMARKS, target)
     for prefix in BENCHMARKS.prefixes:
         yield f"{prefix}PATH", "your own pictures"
 
 
 def _memories() -> Iterator[Row]:
     taken = set(config.names("memory"))
-    yield from _configs("memory")
+    yield from _configs("memory", PAIR_SETS)
     for name in PAIR_SETS.names():
         if name not in taken:
-            yield name, "the pair set of this name"
+            yield from _row(name, "the pair set of this name", PAIR_SETS, name)
     for prefix in PAIR_SETS.prefixes:
         yield f"{prefix}PATH", "your own pictures"
     yield "NAME@N", "N pictures a class of any of these, drawn with the run's seed"
@@ -38,11 +54,11 @@ def _memories() -> Iterator[Row]:
 
 
 LISTS: dict[str, Callable[[], Iterator[Row]]] = {
-    "methods": lambda: _configs("method"),
+    "methods": lambda: _configs("method", METHODS),
     "benchmarks": _benchmarks,
-    "encoders": lambda: _configs("encoder"),
+    "encoders": lambda: _configs("encoder", ENCODERS),
     "memories": _memories,
-    "rankers": lambda: _configs("ranker"),
+    "rankers": lambda: _configs("ranker", RANKERS),
     "suites": lambda: _configs("suite"),
 }
 
@@ -62,7 +78,8 @@ def ls(kind: str) -> int:
 
 
 def show(name: str) -> int:
-    """Print every config of this name, and where a benchmark or a pair set of this name is opened from."""
+    """Print every config of this name, where a benchmark or a pair set of this name is opened from, and what another
+    distribution registered."""
     found = False
     for kind in config.KINDS:
         path = config.config_files(kind).get(name)
@@ -73,10 +90,14 @@ def show(name: str) -> int:
         else:
             continue
         found = True
-    for registry in (BENCHMARKS, PAIR_SETS):
-        if name in registry:
-            print(f"# {registry.kind} {name}: opened by {registry.target(name)}")
+    for registry in REGISTRIES:
+        plugin = registry.plugin(name)
+        if name in registry and (plugin is not None or registry in (BENCHMARKS, PAIR_SETS)):
+            by = f", registered by {plugin}" if plugin is not None else ""
+            print(f"# {registry.kind} {name}: opened by {registry.target(name)}{by}")
             found = True
+        if fault := registry.fault(name):
+            say(f"warning: {fault}")
     if not found:
         known = {row for listed in LISTS.values() for row, _ in listed()}
         raise unknown_name("name", name, known)

@@ -1,0 +1,100 @@
+"""What other distributions add to Trireme by entry points: found, and judged as far as possible, without importing it.
+
+[project.entry-points."trireme.methods"]      a method class; likewise benchmarks, pairs, encoders, rankers
+mine = "mine.method:Mine"
+
+[project.entry-points."trireme.configs"]      a folder of the package with method/, suite/ ... and YAML files in them
+mine = "mine.configs"
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from trireme import __version__
+from trireme.errors import TriremeError
+
+CONFIGS = "trireme.configs"
+"""Entry-point group of folders with YAML configs."""
+_SELF = "trireme-bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A distribution that registers something: its name and version, as pip knows them."""
+
+    package: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.package} {self.version}"
+
+
+@cache
+def entries(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group, sorted."""
+    return tuple(sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)))
+
+
+def plugin_of(entry: EntryPoint) -> Plugin:
+    """Who registered it."""
+    if entry.dist is None:
+        return Plugin(entry.value, "of unknown version")
+    return Plugin(entry.dist.name, entry.dist.version)
+
+
+def fault(entry: EntryPoint) -> str:
+    """Why it cannot work, as the end of a sentence that begins with its name; "" where nothing is wrong."""
+    if entry.pattern.match(entry.value) is None:
+        return f"breaks the rule 'import': its entry point is '{entry.value}', write module:attribute"
+    if wanted := _too_new(entry):
+        return (
+            f"breaks the rule 'requires': it wants {wanted} and this is {__version__}; upgrade Trireme, or install a "
+            f"version of {plugin_of(entry).package} for this one"
+        )
+    try:
+        absent = find_spec(entry.module.partition(".")[0]) is None
+    except (ImportError, ValueError):
+        absent = True
+    return f"breaks the rule 'import': there is no module '{entry.module}'; install it again" if absent else ""
+
+
+def _too_new(entry: EntryPoint) -> str:
+    """The requirement of its distribution that this version of Trireme does not meet, "" where it meets them all."""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    for text in (entry.dist.requires if entry.dist is not None else None) or ():
+        try:
+            wanted = Requirement(text)
+        except InvalidRequirement:
+            continue
+        if canonicalize_name(wanted.name) != _SELF or (wanted.marker is not None and not wanted.marker.evaluate()):
+            continue
+        if not wanted.specifier.contains(__version__, prereleases=True):
+            return f"{wanted.name}{wanted.specifier}"
+    return ""
+
+
+def config_folders() -> list[Path]:
+    """The folders of YAML configs that plugins bring.
+
+    Raises:
+        TriremeError: one of them is not there; names its plugin.
+    """
+    found = []
+    for entry in entries(CONFIGS):
+        top, *inner = entry.value.split(".")
+        spec = find_spec(top)
+        places = list(spec.submodule_search_locations or ()) if spec is not None else []
+        folders = [Path(place, *inner) for place in places if Path(place, *inner).is_dir()]
+        if not folders:
+            raise TriremeError(
+                f"configs '{entry.name}' of {plugin_of(entry)}: there is no folder {entry.value}; install it again"
+            )
+        found.append(folders[0].resolve())
+    return found
