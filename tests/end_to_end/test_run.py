@@ -138,15 +138,20 @@ def test_a_fusion_is_trained_once_and_kept(place: Place, comparison: tuple[str, 
     assert record["method"]["supervision"]["training"] == "captions"  # type: ignore[index]
 
 
+def compared(place: Place, *more: str) -> list[dict[str, str]]:
+    return rows(place.trireme("compare", "knn", "zero_shot", "--format", "csv", *more).stdout)
+
+
 def test_compare_is_the_difference_of_the_table(place: Place, comparison: tuple[str, ...]) -> None:
     place.trireme(*comparison)
     top1 = {row["method"]: float(row["score"]) for row in rows(place.table()) if row["metric"] == "top1"}
-    printed = place.trireme("compare", "knn", "zero_shot").stdout.splitlines()
+    printed = place.trireme("compare", "knn", "zero_shot").stdout
     memory = next(part for part in comparison if part.startswith("memory=")).removeprefix("memory=")
-    assert printed[0] == f"knn minus zero_shot, percentage points, role test, memory {memory}"
-    assert printed[1].endswith("encoder, seed")
-    [line] = [line for line in printed if " top1 " in line]
-    assert f" {top1['knn'] - top1['zero_shot']:+.1f} " in line
+    assert printed.splitlines()[0].startswith("knn minus zero_shot, percentage points, role test, encoder ")
+    assert f", memory {memory}, seeds 0" in printed.splitlines()[0]
+    assert f" {top1['knn'] - top1['zero_shot']:+.1f} " in printed
+    [row] = [row for row in compared(place) if row["subset"] == "all"]
+    assert float(row["difference"]) == pytest.approx(top1["knn"] - top1["zero_shot"], abs=1e-4)
     unknown = place.trireme("compare", "knn", "zeroshot", code=2)
     assert "did you mean 'zero_shot'?" in unknown.stderr
 
@@ -162,17 +167,12 @@ def test_compare_tells_roles_and_memories_apart(
     name, other = f"folder:{pictures}", f"folder:{place.folder / 'more'}"
     common = ("run", f"benchmark={name}", "encoder=open_clip", f"encoder.model=local-dir:{model}")
     place.trireme(*common, "method=zero_shot,knn", f"memory={name},{other}")
-    one_role = place.trireme("compare", "knn", "zero_shot").stdout.splitlines()
-    assert one_role[0] == "knn minus zero_shot, percentage points, role test"
-    assert one_role[1].endswith("encoder, seed, memory")
-    assert sorted(line.split(", ")[-1] for line in one_role[2:]) == sorted([name, other])
+    assert sorted(row["memory"] for row in compared(place)) == sorted([name, other])
     place.trireme(*common, "method=zero_shot,knn", f"memory={name}", "role=validation")
-    printed = place.trireme("compare", "knn", "zero_shot").stdout.splitlines()
-    assert printed[0] == "knn minus zero_shot, percentage points"
-    assert printed[1].endswith("encoder, seed, role, memory")
-    said = {tuple(line.split(", ")[-2:]) for line in printed[2:]}
+    printed = compared(place)
+    said = {(row["role"], row["memory"]) for row in printed}
     assert said == {("test", name), ("test", other), ("validation", name)}
-    assert {line.split()[3] for line in printed[2:] if ", validation, " in line} == {"24"}, "n of the validation role"
+    assert {row["n"] for row in printed if row["role"] == "validation"} == {"24"}
 
 
 def test_tables_say_who_chose_on_validation_labels(place: Place, comparison: tuple[str, ...], pictures: Path) -> None:

@@ -36,19 +36,34 @@ def leaderboard(
     finish(command(folder, by, format, save, role))
 
 
-@commands.command(epilog=examples("trireme compare reco zero_shot", "trireme compare reco knn --out out/quickstart"))
+@commands.command(
+    epilog=examples(
+        "trireme compare reco zero_shot",
+        "trireme compare reco knn --out out/quickstart --benchmark world/all",
+        "trireme compare knn-10 knn --subset rare --pictures 20 --save knn.md",
+    )
+)
 def compare(
     first: Annotated[str, typer.Argument(help="A method as the leaderboard names it.")],
     second: Annotated[str, typer.Argument(help="Another method.")],
     out: Annotated[Path, typer.Option(help=OUT_HELP)] = Path("out"),
+    metric: Annotated[str | None, typer.Option(help="Compare by this metric; each benchmark's main one else.")] = None,
+    subset: Annotated[list[str] | None, typer.Option(help="Only this subset, as often as needed.")] = None,
+    benchmark: Annotated[list[str] | None, typer.Option(help="Only this benchmark, as often as needed.")] = None,
+    pictures: Annotated[int, typer.Option(help="List so many flipped pictures of each kind.", min=0)] = 5,
+    format: Annotated[str | None, typer.Option(help="terminal (default), csv, json or md.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write to this file instead of printing; its suffix tells the format.")
+    ] = None,
 ) -> None:
     """Test the difference between two methods.
 
-    On the same samples, with a 95 % interval and a paired test.
+    On the same samples, with a 95 % interval and a paired test; then where the two disagree: classes gained and lost,
+    and the pictures that only one has right.
     """
     from trireme.commands.compare import compare as command
 
-    finish(command(first, second, out))
+    finish(command(first, second, out, metric, subset or (), benchmark or (), pictures, format, save))
 
 
 @commands.command(

@@ -1,0 +1,304 @@
+"""Two methods on the same samples: the table of differences, and where they disagree.
+
+A row is a benchmark, a subset and a metric in one setting (role, encoder, memory); seeds are joined as the leaderboard
+joins them. Metrics that are no mean over samples are compared draw by draw, one seed a row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trireme.errors import DataError, UsageError, unknown_name
+from trireme.files import fingerprint
+from trireme.results.records import DERIVED_METRICS, RunRecord, column_metrics, read_predictions, set_metrics
+from trireme.results.shown import Opener
+from trireme.results.statistics import PairedDifference
+from trireme.results.testing import holm
+
+POOLED = "pooled"
+"""Stands for the benchmark's name in the line over several benchmarks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Runs of A and of B that differ in nothing but the method: one pair a seed."""
+
+    pairs: tuple[tuple[RunRecord, RunRecord], ...]
+
+    @property
+    def first(self) -> RunRecord:
+        return self.pairs[0][0]
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What a reader can tell it by."""
+        a, b = self.pairs[0]
+        memory = a.data["memory"] or b.data["memory"]
+        return {
+            "benchmark": a.benchmark,
+            "role": a.role,
+            "encoder": str(a.data["encoder"]["name"]),
+            "memory": str(memory["name"]) if memory else "none",
+            "seeds": ",".join(str(one.seed) for one, _ in self.pairs),
+            "runs": " and ".join("+".join(pair[side].run[:6] for pair in self.pairs) for side in (0, 1)),
+        }
+
+    def metric(self, asked: str | None) -> str:
+        """The metric to compare by: the one asked for, else the benchmark's main one.
+
+        Raises:
+            UsageError: it has none of this name that two runs can be compared by.
+        """
+        shared = [name for name in self.first.data["metrics"] if all(name in b.data["metrics"] for _, b in self.pairs)]
+        known = [name for name in shared if name not in DERIVED_METRICS]
+        if asked is None:
+            return str(known[0])
+        if asked in DERIVED_METRICS:
+            raise UsageError(f"{asked} has no paired test; compare by {DERIVED_METRICS[asked]} or another metric")
+        if asked not in known:
+            raise unknown_name(f"metric of both methods on {self.first.benchmark}", asked, known)
+        return asked
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One difference, A minus B, in percentage points; see `PairedDifference` for its numbers."""
+
+    benchmark: str
+    role: str
+    subset: str
+    metric: str
+    n: int
+    difference: float
+    ci_low: float | None
+    ci_high: float | None
+    only_a: int | None
+    only_b: int | None
+    p: float | None
+    """Exact McNemar test where there is one, else that of the bootstrap."""
+    p_bootstrap: float | None
+    """Draws whole classes (or pictures with their boxes), as the interval does."""
+    p_holm: float | None
+    """`p` corrected for the number of rows, the pooled line not counted."""
+    smallest: float | None
+    encoder: str
+    memory: str
+    seeds: str
+    runs: str
+
+
+def settings(runs: Sequence[RunRecord], first: str, second: str) -> list[Setting]:
+    """Where both methods ran on the same samples; a method without a memory goes with any.
+
+    Raises:
+        UsageError: no run of a method, the nearest name is given; or they share no setting.
+    """
+    for name in (first, second):
+        if name not in {run.method for run in runs}:
+            raise unknown_name("method among the finished runs", name, {run.method for run in runs})
+    if first == second:
+        raise UsageError(f"'{first}' cannot be compared with itself; name two methods")
+    groups: dict[tuple[str, ...], list[tuple[RunRecord, RunRecord]]] = {}
+    others = [run for run in runs if run.method == second]
+    for a in runs:
+        for b in others if a.method == first else ():
+            if _setting(a) == _setting(b) and a.seed == b.seed and _same_memory(a, b):
+                key = (*_setting(a), *(_configuration(run) for run in (a, b)), _drawn(a) or _drawn(b))
+                groups.setdefault(key, []).append((a, b))
+    if not groups:
+        raise UsageError(f"'{first}' and '{second}' share no benchmark, encoder, memory and seed")
+    found = []
+    for pairs in groups.values():
+        ordered = sorted(pairs, key=lambda pair: (pair[0].seed, pair[0].run, pair[1].run))
+        alike = len({a.seed for a, _ in ordered}) < len(ordered)  # differ in what no column says: never joined
+        found += [Setting((pair,)) for pair in ordered] if alike else [Setting(tuple(ordered))]
+    return sorted(found, key=lambda one: tuple(one.told.values()))
+
+
+def having(found: Sequence[Setting], metric: str | None) -> list[Setting]:
+    """The settings whose benchmarks have the metric; all where none has, for `Setting.metric` to refuse."""
+    return [one for one in found if metric in one.first.data["metrics"]] or list(found)
+
+
+def _setting(run: RunRecord) -> tuple[str, ...]:
+    data = run.data
+    return run.benchmark, run.role, data["benchmark"]["fingerprint"], data["encoder"]["fingerprint"]
+
+
+def _configuration(run: RunRecord) -> str:
+    return fingerprint([run.data["method"]["registry"], run.data["method"]["config"]])
+
+
+def _same_memory(a: RunRecord, b: RunRecord) -> bool:
+    memories = [(run.data["memory"] or {}).get("fingerprint") for run in (a, b)]
+    return memories[0] == memories[1] or None in memories
+
+
+def _drawn(run: RunRecord) -> str:
+    """The memory; of one that seeds draw anew, what they draw from and by what rule."""
+    memory = run.data["memory"] or {}
+    drawn = memory.get("drawn") or {}
+    what = [drawn["from"], drawn["shots"], drawn["rule"]] if drawn else [memory.get("fingerprint")]
+    return fingerprint([memory.get("name"), *what]) if memory else ""
+
+
+def rows(found: Sequence[Setting], metric: str | None = None, subsets: Sequence[str] = ()) -> list[Row]:
+    """The differences of every setting, with p values corrected for their number.
+
+    Args:
+        subsets: only these; all where none is named.
+
+    Raises:
+        UsageError: an unknown metric or subset.
+    """
+    known = {name for one in found for name in one.first.data["benchmark"]["subsets"]}
+    for name in subsets:
+        if name not in known:
+            raise unknown_name("subset of these benchmarks", name, known)
+    listed = [row for one in found for row in _rows(one, one.metric(metric), subsets)]
+    corrected = holm([row.p for row in listed])
+    return [replace(row, p_holm=p) for row, p in zip(listed, corrected, strict=True)]
+
+
+def _rows(setting: Setting, metric: str, subsets: Sequence[str]) -> Iterator[Row]:
+    a = setting.first
+    if metric in set_metrics(a.data):
+        from trireme.results.resampling import paired_set_difference
+
+        for pair in setting.pairs:
+            for row in pair[0].data["scores"]:
+                if row["metric"] == metric and row["n"] and (not subsets or row["subset"] in subsets):
+                    difference = paired_set_difference(pair[0].data, pair[1].data, row["subset"], metric)
+                    yield _row(Setting((pair,)), row["subset"], metric, difference)
+        return
+    from trireme.results.statistics import joint_paired_difference
+
+    tables = [(_values(one, metric), _values(other, metric)) for one, other in setting.pairs]
+    for subset, groups in a.data["benchmark"]["subsets"].items():
+        if (not subsets or subset in subsets) and _has_samples(a, subset):
+            yield _row(setting, subset, metric, joint_paired_difference(tables, metric, groups))
+
+
+def _has_samples(run: RunRecord, subset: str) -> bool:
+    return any(row["subset"] == subset and row["n"] for row in run.scores)
+
+
+def _values(run: RunRecord, metric: str) -> Any:
+    return read_predictions(run, ["sample_id", "label", "group", "status", metric])
+
+
+def _row(setting: Setting, subset: str, metric: str, found: PairedDifference) -> Row:
+    p = found.p if found.p is not None else found.p_bootstrap
+    return Row(
+        subset=subset,
+        metric=metric,
+        n=found.n,
+        difference=found.difference,
+        ci_low=_or_none(found.low),
+        ci_high=_or_none(found.high),
+        only_a=found.only_a,
+        only_b=found.only_b,
+        p=p,
+        p_bootstrap=found.p_bootstrap,
+        p_holm=None,
+        smallest=found.smallest,
+        **setting.told,
+    )
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """The line over several benchmarks.
+
+    Attributes:
+        row: every sample counts the same, classes of different benchmarks are different classes.
+        benchmarks: the ones that it holds.
+        contained: benchmark -> the one that holds all of its pictures, so that they count once.
+    """
+
+    row: Row
+    benchmarks: tuple[str, ...]
+    contained: Mapping[str, str]
+
+
+def pooled(
+    found: Sequence[Setting], shown: Opener, metric: str | None = None
+) -> tuple[list[Pooled], Mapping[str, str]]:
+    """One line for every encoder and metric with two benchmarks or more, and what is contained in what.
+
+    A benchmark with several memories of one size is left out of it: its samples would count twice.
+    """
+    contained = containment(found, shown)
+    groups: dict[tuple[str, ...], list[Setting]] = {}
+    for one in found:
+        used = one.metric(metric)
+        if used in column_metrics(one.first.data) and one.first.benchmark not in contained:
+            a, b = one.pairs[0]
+            shots = [((run.data["memory"] or {}).get("drawn") or {}).get("shots") for run in (a, b)]
+            key = (used, a.role, str(a.data["encoder"]["fingerprint"]), str(shots[0] or shots[1]))
+            groups.setdefault(key, []).append(one)
+    lines = []
+    for (used, *_), members in groups.items():
+        names = [one.first.benchmark for one in members]
+        alone = [one for one in members if names.count(one.first.benchmark) == 1]
+        if len(alone) > 1 and (row := _pooled(alone, used)):
+            lines.append(Pooled(row, tuple(one.first.benchmark for one in alone), contained))
+    return lines, contained
+
+
+def containment(found: Sequence[Setting], shown: Opener) -> dict[str, str]:
+    """{benchmark: the one that holds all of its pictures and more}, as far as pictures are known."""
+    keys: dict[str, frozenset[str]] = {}
+    for one in found:
+        told = shown(one.first)
+        keys.setdefault(one.first.benchmark, frozenset(map(told.key, told.pictures)) - {""})
+    held = {}
+    for name, own in keys.items():
+        wider = [(len(others), other) for other, others in keys.items() if own and own < others]
+        if wider:
+            held[name] = max(wider)[1]
+    return held
+
+
+def _pooled(members: Sequence[Setting], metric: str) -> Row | None:
+    from trireme.results.statistics import joint_paired_difference
+
+    by_seed = [{a.seed: (a, b) for a, b in one.pairs} for one in members]
+    seeds = sorted(set.intersection(*(set(pairs) for pairs in by_seed)))
+    if not seeds:
+        return None
+    joined = [tuple(_joined([pairs[seed][side] for pairs in by_seed], metric) for side in (0, 1)) for seed in seeds]
+    difference = joint_paired_difference([(a, b) for a, b in joined], metric)
+    told = members[0].told | {"benchmark": POOLED, "seeds": ",".join(map(str, seeds)), "runs": ""}
+    memories = dict.fromkeys(one.told["memory"] for one in members)
+    told["memory"] = next(iter(memories)) if len(memories) == 1 else "each its own"
+    return replace(_row(members[0], "all", metric, difference), **told)
+
+
+def _joined(runs: Sequence[RunRecord], metric: str) -> Any:
+    """The predictions of runs on different benchmarks as those of one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts, start = [], 0
+    for place, run in enumerate(runs):
+        table = _values(run, metric)
+        label = table["label"].cast(pa.int64())
+        moved = pc.if_else(pc.greater_equal(label, 0), pc.add(label, start), label)
+        ids = pc.binary_join_element_wise(f"{place}", table["sample_id"], "/")
+        for name, column in (("label", moved), ("sample_id", ids), ("group", table["group"].cast("string"))):
+            table = table.set_column(table.column_names.index(name), name, column)
+        table = table.set_column(table.column_names.index("status"), "status", table["status"].cast("string"))
+        parts.append(table)
+        start += int(run.data["benchmark"]["classes"])
+    joined = pa.concat_tables(parts)
+    if not joined.num_rows:
+        raise DataError("the runs hold no sample")
+    return joined
