@@ -7,10 +7,12 @@ and is never read. A record that stands in for an older one of the same run is w
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ from typing import Any
 from trireme.errors import DataError, UsageError
 from trireme.files import atomic_folder, locked, sha256_file, write_json
 from trireme.progress import say
-from trireme.results.schema import PREDICTIONS_SPEC, check, check_record, plain
+from trireme.results.migrations import NewerSchemaError, migrate
+from trireme.results.predictions import read_table, standard_table, write_table
+from trireme.results.schema import check_predictions_entry, check_record, plain
 
 RUN_FILE = "run.json"
 PREDICTIONS_FILE = "predictions.parquet"
@@ -114,7 +118,7 @@ def write_run(root: Path, record: Mapping[str, Any], predictions: Any, replace: 
     there = _already_there(folder, content["run"])
     if there and not replace:
         return folder
-    table = _standard_table(predictions, content)
+    table = standard_table(predictions, content, column_metrics(content))
     if there:
         shutil.rmtree(_successor(folder), ignore_errors=True)
         _write_folder(_successor(folder), content, table)
@@ -130,7 +134,7 @@ def write_run(root: Path, record: Mapping[str, Any], predictions: Any, replace: 
 
 def _write_folder(folder: Path, content: dict[str, Any], table: Any) -> None:
     with atomic_folder(folder) as part:
-        _write_table(table, part / PREDICTIONS_FILE)
+        write_table(table, part / PREDICTIONS_FILE)
         content["predictions"] = {
             "file": PREDICTIONS_FILE,
             "rows": table.num_rows,
@@ -169,18 +173,42 @@ def read_run(folder: Path) -> RunRecord:
         DataError: naming the folder and what is wrong with it.
     """
     try:
-        content = json.loads((folder / RUN_FILE).read_bytes())
-        if not isinstance(content, dict):
-            raise DataError(f"{RUN_FILE} is not a JSON object")
+        content = migrate(_parse(folder))
         check_record(content)
-        check(content.get("predictions"), PREDICTIONS_SPEC, "predictions")
+        check_predictions_entry(content.get("predictions"), "predictions")
         _check_extent(folder, content)
     except FileNotFoundError as error:
         raise DataError(f"{folder}: {Path(error.filename).name} is missing, so it is no finished run") from error
+    except NewerSchemaError as error:
+        raise NewerSchemaError(f"{folder}: {error}") from error
     except (ValueError, DataError, OSError) as error:
         reason = error if isinstance(error, DataError) else f"{RUN_FILE} cannot be read ({error})"
         raise DataError(f"{folder}: {reason}; run it again, or delete the folder") from error
     return RunRecord(folder, content)
+
+
+class _NotFiniteError(Exception):
+    pass
+
+
+def _refuse(constant: str) -> Any:
+    raise _NotFiniteError(constant)
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse)
+"""JSON alone: Python's own reader takes NaN and Infinity too, and every mean over them is lost."""
+
+
+def _parse(folder: Path) -> dict[str, Any]:
+    with open(os.path.join(folder, RUN_FILE), "rb") as file:  # noqa: PTH118, PTH123 - ten thousand Paths take a while
+        text = file.read().decode("utf-8")
+    try:
+        content = _JSON.decode(text)
+    except _NotFiniteError:
+        content = plain(json.loads(text))  # names the key
+    if not isinstance(content, dict):
+        raise DataError(f"{RUN_FILE} is not a JSON object")
+    return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,16 +244,36 @@ def survey(root: Path) -> Survey:
     if not root.is_dir():
         raise DataError(f"no results at {root}; run `trireme run suite=world` or name another folder")
     found, left_out = [], []
-    for folder in _candidates(root):
-        try:
-            found.append(read_run(folder))
-        except DataError as error:
-            left_out.append(LeftOut(folder, str(error)))
-    disputed = _disputed(found)
+    with _without_collection():
+        for folder in _candidates(root):
+            try:
+                found.append(read_run(folder))
+            except DataError as error:
+                left_out.append(LeftOut(folder, str(error)))
+        disputed = _disputed(found)
     left_out += [LeftOut(folder, reason) for folder, reason in disputed.items()]
     once = {record.run: record for record in reversed(found) if record.folder not in disputed}
     runs = [record for record in found if once.get(record.run) is record]
     return Survey(runs, sorted(left_out, key=lambda one: one.folder))
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """No search for cycles meanwhile: JSON has none, and looking for them in ten thousand records doubles the time.
+
+    What was made meanwhile is then moved to the oldest generation (all that freezing and unfreezing does): it is looked
+    through when that generation's turn comes, and not at once.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
+            gc.enable()
 
 
 def find_runs(root: Path, strict: bool = False) -> list[RunRecord]:
@@ -270,7 +318,14 @@ def _difference(a: RunRecord, b: RunRecord) -> str:
     for key in ("scores", "metrics", "samples", "run"):
         if a.data[key] != b.data[key]:
             return key
-    same = a.data["predictions"]["sha256"] == b.data["predictions"]["sha256"]
+    if a.data["predictions"]["sha256"] == b.data["predictions"]["sha256"]:
+        return ""
+    # another version of Arrow writes other bytes of the same rows
+    columns = ["sample_id", "label", "group", "status", *column_metrics(a.data)]
+    try:
+        same = read_predictions(a, columns).equals(read_predictions(b, columns))
+    except DataError:
+        same = False
     return "" if same else "predictions"
 
 
@@ -289,27 +344,12 @@ def _candidates(root: Path) -> list[Path]:
 def read_predictions(record: RunRecord, columns: Iterable[str] | None = None) -> Any:
     """The predictions of a run as a `pyarrow.Table`, after their checksum and row count are verified.
 
+    A file of an older schema is given in the current one's columns (`trireme.results.migrations`).
+
     Raises:
         DataError: the file is missing, was changed since it was written, or lacks a column.
     """
-    import pyarrow.parquet as pq
-
-    stated = record.data["predictions"]
-    path = record.folder / stated["file"]
-    if not path.is_file():
-        raise DataError(f"{path} is missing; delete the run's folder and run again")
-    if sha256_file(path) != stated["sha256"]:
-        raise DataError(f"{path} is not the file that run.json describes (checksum); delete the folder and run again")
-    with pq.ParquetFile(path) as file:
-        names = None if columns is None else list(columns)
-        missing = sorted(set(names or ()) - set(file.schema_arrow.names))
-        if missing:
-            raise DataError(f"{path} has no column '{missing[0]}'; it has {', '.join(file.schema_arrow.names)}")
-        table = file.read(columns=names, use_threads=file.metadata.num_rows > 100_000)
-    if table.num_rows != record.data["samples"]["asked"]:
-        asked = record.data["samples"]["asked"]
-        raise DataError(f"{path} has {table.num_rows} rows, but {asked} samples were asked; delete the folder")
-    return table
+    return read_table(record.folder / record.data["predictions"]["file"], record.data, columns)
 
 
 def _already_there(folder: Path, run: str) -> bool:
@@ -317,6 +357,8 @@ def _already_there(folder: Path, run: str) -> bool:
         return False
     try:
         stored = read_run(folder)
+    except NewerSchemaError:
+        raise
     except DataError:
         return False
     if stored.run != run:
@@ -341,59 +383,8 @@ def _move_aside(folder: Path) -> None:
 def _check_extent(folder: Path, content: Mapping[str, Any]) -> None:
     """One `stat`, no read: a cut file, and missing or extra samples, are noticed even when nobody opens it."""
     stated, asked = content["predictions"], content["samples"]["asked"]
-    size = (folder / stated["file"]).stat().st_size
+    size = os.stat(os.path.join(folder, stated["file"])).st_size  # noqa: PTH116, PTH118 - as in `_parse`
     if size != stated["bytes"]:
         raise DataError(f"{stated['file']} has {size} bytes where {stated['bytes']} were written")
     if stated["rows"] != asked:
         raise DataError(f"{stated['file']} has {stated['rows']} rows, but {asked} samples were asked")
-
-
-def _standard_table(table: Any, record: Mapping[str, Any]) -> Any:
-    """The table in the documented column types, after its rows are checked against the record."""
-    import pyarrow as pa
-
-    text = pa.dictionary(pa.int32(), pa.string())
-    types = {"sample_id": pa.string(), "label": pa.int32(), "group": text, "status": text}
-    types |= {"ranked": pa.list_(pa.int32()), "scores": pa.list_(pa.float32())}
-    types |= {metric: pa.float32() for metric in column_metrics(record)}
-    where = f"cannot store run '{record['name']}': predictions"
-    for column, kind in types.items():
-        if column not in table.column_names:
-            raise DataError(f"{where} have no column '{column}'")
-        try:
-            cast = table[column].cast(kind)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(f"{where}: column '{column}' is not {kind} ({error})") from error
-        table = table.set_column(table.column_names.index(column), column, cast)
-    _check_rows(table, record, where)
-    return table.combine_chunks()
-
-
-def _check_rows(table: Any, record: Mapping[str, Any], where: str) -> None:
-    import pyarrow.compute as pc
-
-    samples = record["samples"]
-    if table.num_rows != samples["asked"]:
-        raise DataError(f"{where} have {table.num_rows} rows, but {samples['asked']} samples were asked")
-    ids = table["sample_id"].to_pylist()
-    if len(set(ids)) != len(ids):
-        raise DataError(f"{where} name a sample twice")
-    status = table["status"].to_pylist()
-    unknown = set(status) - {"ok", "failed"}
-    if unknown:
-        raise DataError(f"{where}: status {sorted(map(str, unknown))[0]!r} is neither 'ok' nor 'failed'")
-    failed = {sample for sample, state in zip(ids, status, strict=True) if state == "failed"}
-    if failed != {failure["id"] for failure in samples["failures"]}:
-        raise DataError(f"{where}: the failed rows are not the ones of 'samples.failures'")
-    known = pc.and_(pc.equal(table["status"].cast("string"), "ok"), pc.greater_equal(table["label"], 0))
-    done = table.filter(known)  # a withheld label has no value to check
-    for metric in column_metrics(record):
-        values = done[metric].to_numpy()
-        if done[metric].null_count or not bool(((values >= 0) & (values <= 1)).all()):
-            raise DataError(f"{where}: column '{metric}' has a value outside [0, 1] in a row that did not fail")
-
-
-def _write_table(table: Any, path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(table, path, compression="zstd")

@@ -1,6 +1,6 @@
 """What `run.json` holds, and the check that every writer and reader passes through.
 
-    schema             1
+    schema             the version of this description that the record was written by (`SCHEMA`)
     name               folder name below runs/, e.g. "reco--world-all--lite--0--1f3a5c7e9b2d4f60"
     run                hash of everything that can change a score, and of nothing else
     created            ISO 8601, UTC
@@ -37,7 +37,7 @@ retrieval order, and the next `trireme run` asks again. Four keys are read where
 in one are never joined over seeds: `method.version`; `method.facts.ranker`, the {name, fingerprint, ...} of the ranker;
 `training`, a list of {name, fingerprint, ...} of the pair sets that a method learned from; `validation.fingerprint`.
 
-predictions.parquet has one row per sample asked:
+predictions.parquet has one row per sample asked; its metadata hold the version under `trireme.schema` (absent: 1):
 
     sample_id  string
     label      int32, index of the right class, -1 where it is withheld
@@ -64,8 +64,12 @@ from typing import Any
 import numpy as np
 
 from trireme.errors import DataError
+from trireme.files import fingerprint
+from trireme.results.specification import ANY, Checker, Null, describe, expect
 
 SCHEMA = 1
+"""The version that is written. A change of what follows, or of a column's type, needs the next one, a step from the
+last one in `trireme.results.migrations`, and frozen example records in the tests: whatever was once written is read."""
 HIT = "hit@"
 """How the metric of candidates begins: hit@5 is the share of samples whose right class is among five candidates, and so
 the ceiling of any ranking of them."""
@@ -73,14 +77,6 @@ REPLY_STATUSES = ("ok", "repaired", "unreadable", "refused", "timeout")
 """What can become of a question to a ranker, in the order of tables."""
 
 
-class Null:
-    """Wraps a specification whose value may be null."""
-
-    def __init__(self, spec: Any) -> None:
-        self.spec = spec
-
-
-_ANY = object
 _NUMBER = (int, float)
 SPEC: dict[str, Any] = {
     "schema": int,
@@ -104,7 +100,7 @@ SPEC: dict[str, Any] = {
         "classes": int,
     },
     "encoder": {"name": str, "fingerprint": str, "config": Mapping},
-    "memory": Null({"name": str, "fingerprint": str, "size": int, "index": _ANY, "manifest": Mapping}),
+    "memory": Null({"name": str, "fingerprint": str, "size": int, "index": ANY, "manifest": Mapping}),
     "seed": int,
     "validation": Null(Mapping),
     "samples": {"asked": int, "done": int, "failed": int, "failures": [{"id": str, "reason": str}]},
@@ -124,7 +120,7 @@ SPEC: dict[str, Any] = {
     "images_per_second": Null(_NUMBER),
     "versions": Mapping,
     "git": Null(Mapping),
-    "command": _ANY,
+    "command": ANY,
     "machine": Mapping,
 }
 REPLICATES_SPEC = Null({"units": int, "draws": int, "of": [{"subset": str, "metric": str, "values": Sequence}]})
@@ -133,34 +129,28 @@ DRAWN_SPEC = Null({"from": str, "shots": int, "rule": str, "short": int})
 PREDICTIONS_SPEC = {"file": str, "rows": int, "bytes": int, "sha256": str}
 
 
-def check(value: Any, spec: Any, where: str) -> None:
-    """Raise DataError naming the first key that is missing or has another type than `spec` asks for."""
-    if isinstance(spec, Null):
-        if value is not None:
-            check(value, spec.spec, where)
-    elif isinstance(spec, dict):
-        _expect(value, Mapping, where)
-        for key, inner in spec.items():
-            name = f"{where}.{key}" if where else key
-            if key not in value:
-                raise DataError(f"'{name}' is missing")
-            check(value[key], inner, name)
-    elif isinstance(spec, list):
-        _expect(value, Sequence, where)
-        for position, item in enumerate(value):
-            check(item, spec[0], f"{where}[{position}]")
-    elif spec is not _ANY:
-        _expect(value, spec, where)
+COLUMNS = {
+    "sample_id": "string",
+    "label": "int32",
+    "group": "dictionary<values=string, indices=int32, ordered=0>",
+    "status": "dictionary<values=string, indices=int32, ordered=0>",
+    "ranked": "list<item: int32>",
+    "scores": "list<item: float>",
+}
+"""The columns of every predictions file with their types as Arrow writes them; a metric's is `METRIC_COLUMN`."""
+METRIC_COLUMN = "float"
+_check_keys = Checker(SPEC)
+_check_replicates = Checker(REPLICATES_SPEC)
+_check_replies_spec = Checker(REPLIES_SPEC)
+_check_drawn = Checker(DRAWN_SPEC)
+check_predictions_entry = Checker(PREDICTIONS_SPEC)
+"""Of `predictions`, which `write_run` adds to a checked record."""
 
 
-def _expect(value: Any, kind: Any, where: str) -> None:
-    if type(value) is kind:  # most of them; 10,000 records pass here
-        return
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    wrong_text = isinstance(value, str) and str not in kinds  # a string is a Sequence too
-    if wrong_text or isinstance(value, bool) or not isinstance(value, kinds):
-        asked = " or ".join(k.__name__.lower() for k in kinds)
-        raise DataError(f"'{where}' is {type(value).__name__} where {asked} is expected")
+def content_fingerprint() -> str:
+    """Hash of all that this version says about a record; a test holds it against the one stored for `SCHEMA`."""
+    specs = (SPEC, REPLICATES_SPEC, REPLIES_SPEC, DRAWN_SPEC, PREDICTIONS_SPEC)
+    return fingerprint([[describe(spec) for spec in specs], REPLY_STATUSES, COLUMNS, METRIC_COLUMN])
 
 
 def check_record(record: Mapping[str, Any]) -> None:
@@ -172,46 +162,50 @@ def check_record(record: Mapping[str, Any]) -> None:
     schema = record.get("schema")
     if schema != SCHEMA:
         raise DataError(f"schema {schema!r} is not the one that this version reads ({SCHEMA})")
-    check(record, SPEC, "")
+    _check_keys(record, "")
     samples = record["samples"]
     if samples["asked"] != samples["done"] + samples["failed"]:
         raise DataError("'samples.asked' is not 'samples.done' + 'samples.failed'")
     if samples["failed"] != len(samples["failures"]):
         raise DataError(f"'samples.failed' is {samples['failed']} but {len(samples['failures'])} failures are listed")
-    check(record.get("replicates"), REPLICATES_SPEC, "replicates")
-    check((record["memory"] or {}).get("drawn"), DRAWN_SPEC, "memory.drawn")
+    _check_replicates(record.get("replicates"), "replicates")
+    _check_drawn((record["memory"] or {}).get("drawn"), "memory.drawn")
     _check_replies(record)
-    if not record["metrics"]:
+    metrics, subsets = record["metrics"], record["benchmark"]["subsets"]
+    if not metrics:
         raise DataError("'metrics' is empty")
     for position, row in enumerate(record["scores"]):
-        if row["metric"] not in record["metrics"]:
+        if row["metric"] not in metrics:
             raise DataError(f"'scores[{position}].metric' is '{row['metric']}', which 'metrics' does not list")
-        if row["subset"] not in record["benchmark"]["subsets"]:
+        if row["subset"] not in subsets:
             raise DataError(f"'scores[{position}].subset' is '{row['subset']}', which the benchmark does not have")
-        _check_score(row, f"scores[{position}]")
+        _check_score(row, position)
 
 
 def _check_replies(record: Mapping[str, Any]) -> None:
-    check(record.get("replies"), REPLIES_SPEC, "replies")
-    counts = (record.get("replies") or {}).get("statuses", {})
+    replies = record.get("replies")
+    _check_replies_spec(replies, "replies")
+    if not replies:
+        return
+    counts = replies["statuses"]
     for status, count in counts.items():
         if status not in REPLY_STATUSES:
             raise DataError(f"'replies.statuses' has '{status}', which is none of {', '.join(REPLY_STATUSES)}")
-        _expect(count, int, f"replies.statuses.{status}")
+        expect(count, int, f"replies.statuses.{status}")
     total, done = sum(counts.values()), record["samples"]["done"]
     if total > done:
         raise DataError(f"'replies.statuses' counts {total} replies for {done} samples")
 
 
-def _check_score(row: Mapping[str, Any], where: str) -> None:
+def _check_score(row: Mapping[str, Any], position: int) -> None:
     if row["score"] is None:
         if row["n"]:
-            raise DataError(f"'{where}.score' is null although n is {row['n']}")
+            raise DataError(f"'scores[{position}].score' is null although n is {row['n']}")
         return
     for key in ("score", "ci_low", "ci_high"):
         value = row[key]
-        if value is not None and not 0 <= value <= 100:
-            raise DataError(f"'{where}.{key}' is {value}; a score is a percentage")
+        if value is not None and not 0 <= value <= 100:  # NaN too
+            raise DataError(f"'scores[{position}].{key}' is {value}; a score is a percentage")
 
 
 def plain(value: Any, where: str = "") -> Any:

@@ -24,6 +24,7 @@ from trireme.progress import progress, say
 from trireme.readable import Readable
 from trireme.record import assemble, lacking, without_reply
 from trireme.request import Request
+from trireme.results.migrations import NewerSchemaError
 from trireme.results.records import RunRecord, read_run, settle, write_run
 from trireme.scoring import all_scores, scored_table
 from trireme.types import Role
@@ -124,6 +125,8 @@ def _stored(request: Request, run: Run) -> RunRecord | None:
             continue
         try:
             record = read_run(folder)
+        except NewerSchemaError:
+            raise  # it is whole; computing it again would end in the same refusal
         except TriremeError as error:
             say(f"warning: {error}")
             continue

@@ -18,7 +18,8 @@ import pytest
 from trireme.errors import DataError, UsageError
 from trireme.methods.rankers.base import Status
 from trireme.results.records import find_runs, read_predictions, read_run, write_run
-from trireme.results.schema import REPLY_STATUSES, SPEC, Null
+from trireme.results.schema import REPLY_STATUSES, SPEC
+from trireme.results.specification import Null
 
 from .synthetic import changed, content, record, store, table
 
@@ -195,7 +196,7 @@ DAMAGE = {
     "run.json cut off": lambda folder: cut(folder / "run.json"),
     "run.json is no record": lambda folder: (folder / "run.json").write_text("[1, 2]"),
     "run.json lacks a key": lambda folder: (folder / "run.json").write_text('{"schema": 1, "name": "x"}'),
-    "schema of another version": lambda folder: (folder / "run.json").write_text('{"schema": 99}'),
+    "schema of no version": lambda folder: (folder / "run.json").write_text('{"schema": "one"}'),
     "run.json missing": lambda folder: (folder / "run.json").unlink(),
     "run.json is binary": lambda folder: (folder / "run.json").write_bytes(b"\xff\xfe\x00"),
     "predictions missing": lambda folder: (folder / "predictions.parquet").unlink(),
