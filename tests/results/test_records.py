@@ -25,7 +25,6 @@ from .synthetic import changed, content, record, store, table
 
 TOKENS = {"prompt_tokens": 1, "completion_tokens": 1}
 DRAWN = {"from": "d" * 16, "shots": 4, "rule": "random", "short": 0}
-FROZEN = Path(__file__).parent / "data" / "schema-1"
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -46,15 +45,6 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         "float",
     ]
     assert "dictionary" in str(stored.schema.field("group").type)
-
-
-def test_frozen_record_of_schema_1_still_loads() -> None:
-    """Written once by the first release and kept: 3 of 4 right on `all`, a fifth sample failed."""
-    found = read_run(FROZEN)
-    assert found.data["schema"] == 1
-    assert "replies" not in found.data, "it is older than rankers"
-    assert found.scores[0]["score"] == 75.0
-    assert read_predictions(found, ["top1"])["top1"].to_pylist() == [1.0, 0.0, 1.0, 1.0, None]
 
 
 def keys(spec: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
