@@ -8,7 +8,8 @@ evaluator has to run again.
 
 A picture that is drawn twice adds two equal detections to a curve, which makes an average precision higher on average
 (knn-10 on the world's proposals: 42.8, with plain percentiles from 42.8 to 46.3). So the draws are moved until their
-mean is the score (the bootstrap's own estimate of its bias, chapter 10), and their percentiles are taken then.
+mean is the score (the bootstrap's own estimate of its bias, chapter 10), and their percentiles are taken then: which
+ones depends on how many units there are, as in `trireme.results.statistics`.
 """
 
 from __future__ import annotations
@@ -21,13 +22,12 @@ import numpy as np
 
 from trireme.errors import DataError
 from trireme.progress import progress
-from trireme.results.statistics import LEVEL, SEED, Doubles, PairedDifference, all_alike
+from trireme.results.statistics import SEED, Doubles, PairedDifference, all_alike, ends
 from trireme.results.testing import bootstrap_p, smallest_shift
 from trireme.types import Evaluator, Ints
 
 DRAWS = 200
 _DEFINED = 0.95  # of the draws, at least: else the metric hangs on a few samples, and percentiles are of others
-_ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
 def draw_counts(units: int, draws: int = DRAWS) -> Iterator[Ints]:
@@ -107,12 +107,12 @@ def paired_set_difference(a: Mapping[str, Any], b: Mapping[str, Any], subset: st
     if a["replicates"]["units"] != b["replicates"]["units"] or values[0].shape != values[1].shape:
         raise DataError(f"the two runs' draws of {metric} differ; compare runs of one benchmark and one role")
     difference = _nan_for_none(points[0]["score"]) - _nan_for_none(points[1]["score"])
-    low, high = _percentiles(values[0] - values[1], difference)
-    n, gaps = int(points[0]["n"]), values[0] - values[1]
+    n, gaps, units = int(points[0]["n"]), values[0] - values[1], int(a["replicates"]["units"])
+    low, high = _percentiles(gaps, difference, units)
     if math.isnan(low):
         return PairedDifference(n, difference, low, high, None, None, None)
     defined = gaps[~np.isnan(gaps)]
-    p = bootstrap_p(defined + (difference - defined.mean()))
+    p = bootstrap_p(defined + (difference - defined.mean()), units)
     return PairedDifference(n, difference, low, high, None, None, None, p, smallest_shift(float(defined.std())))
 
 
@@ -120,7 +120,7 @@ def _limits(point: float, drawn: Doubles, units: int) -> tuple[float, float]:
     """The interval in percent; it always holds the score itself."""
     if math.isnan(point):
         return math.nan, math.nan
-    low, high = _percentiles(drawn, point)
+    low, high = _percentiles(drawn, point, units)
     if math.isnan(low):
         return math.nan, math.nan
     if low == high and point in (0.0, 100.0):
@@ -128,12 +128,12 @@ def _limits(point: float, drawn: Doubles, units: int) -> tuple[float, float]:
     return max(0.0, min(low, point)), min(100.0, max(high, point))
 
 
-def _percentiles(drawn: Doubles, point: float) -> tuple[float, float]:
+def _percentiles(drawn: Doubles, point: float, units: int) -> tuple[float, float]:
     """Of draws moved so that their mean is the point; NaN where it is often not defined (its few samples not drawn)."""
     defined = drawn[~np.isnan(drawn)]
     if len(defined) < max(2, _DEFINED * len(drawn)):
         return math.nan, math.nan
-    low, high = (np.quantile(defined, _ENDS) + (point - defined.mean())).tolist()
+    low, high = (np.quantile(defined, ends(units)) + (point - defined.mean())).tolist()
     return low, high
 
 

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from trireme.results.testing import bootstrap_p, holm, mcnemar_exact, smallest_difference, smallest_shift
+from trireme.results.testing import bootstrap_p, expanded, holm, mcnemar_exact, smallest_difference, smallest_shift
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
@@ -55,12 +55,30 @@ def test_holm_by_hand() -> None:
 
 
 def test_bootstrap_p_by_hand() -> None:
-    """Of 9 draws one is at most 0, and nine at least -1: 2 (1 + 1) / 10. Without any beyond 0: 2 / 10, the least."""
-    assert bootstrap_p([-1, 1, 2, 3, 4, 5, 6, 7, 8]) == pytest.approx(0.4)
-    assert bootstrap_p([1] * 9) == pytest.approx(0.2)
-    assert bootstrap_p([0] * 9) == 1.0
-    assert math.isnan(bootstrap_p([]))
-    assert math.isnan(bootstrap_p([1, math.nan]))
+    """Of 9 draws one is at most 0: 2 (1 + 1) / 10. Without any beyond 0: 2 / 10, the least. Of so many units that
+    Student's t is the normal distribution."""
+    many = 10**9
+    assert bootstrap_p([-1, 1, 2, 3, 4, 5, 6, 7, 8], many) == pytest.approx(0.4)
+    assert bootstrap_p([1] * 9, many) == pytest.approx(0.2)
+    assert bootstrap_p([0] * 9, many) == 1.0
+    assert math.isnan(bootstrap_p([], many))
+    assert math.isnan(bootstrap_p([1, math.nan], many))
+    assert math.isnan(bootstrap_p([1, 2], 1))
+
+
+@pytest.mark.parametrize("units", [5, 10, 1000])
+def test_p_of_a_share_and_the_share_of_a_percentile_are_inverse(units: int) -> None:
+    """Draws of which exactly the share that a 90 % interval cuts off lies beyond 0 have p = 10 %."""
+    beyond = round(expanded(0.05, units) * 1_000_000)
+    draws = np.ones(999_999)
+    draws[: beyond - 1] = -1
+    assert bootstrap_p(draws, units) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_expanded_percentiles_by_hand() -> None:
+    """t(0.025; 9) = 2.262157 from tables, x sqrt(10 / 9) = 2.384514, and Phi(-2.384514) = 0.00855."""
+    assert expanded(0.025, 10) == pytest.approx(0.00855, abs=1e-5)
+    assert expanded(0.025, 10**9) == pytest.approx(0.025)
 
 
 @pytest.mark.parametrize(("n", "discordance"), [(500, 0.3), (2333, 0.1), (10_000, 0.05)])
