@@ -130,7 +130,7 @@ def test_metrics_that_only_some_benchmarks_have(tmp_path: Path) -> None:
     both(tmp_path, benchmark__name="cub", benchmark__fingerprint="c" * 16, metrics=["top1"])
     found = settings(find_runs(tmp_path), "knn", "zero_shot")
     assert {row.benchmark for row in rows(having(found, "top5"), "top5")} == {"world/all"}
-    with pytest.raises(UsageError, match="unknown metric .* 'tpo5'; did you mean 'top"):
+    with pytest.raises(UsageError, match=r"unknown metric .* 'tpo5'; did you mean 'top"):
         rows(having(found, "tpo5"), "tpo5")
     with pytest.raises(UsageError, match="mean_per_class has no paired test; compare by top1"):
         rows(found, "mean_per_class")
