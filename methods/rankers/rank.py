@@ -13,7 +13,7 @@ from trireme.methods.rankers.parse import read_choice, read_list
 from trireme.methods.rankers.prompts import WORDINGS, choice_prompt, continuation, letters_prompt, list_prompt
 
 VERSION = 3
-"""Raise it when the same question leads to another prompt, or the same reply to another order."""
+"""Of runs, which are named by it: raise it when a question leads to another prompt, or a reply to another order."""
 
 _LOWEST = -1e4
 _POLICY = re.compile(r"content[ _-]?(?:filter|policy|management)|polic(?:y|ies)\b|moderat|safety", re.IGNORECASE)
@@ -73,6 +73,19 @@ def rank(engine: Engine, questions: Sequence[Question], asking: Asking) -> list[
     asked = [question for question in questions if question.candidates]
     answers = iter(_rank(engine, asked, asking) if asked else [])
     return [next(answers) if question.candidates else Answer((), "", Status.OK) for question in questions]
+
+
+def asked_texts(question: Question, asking: Asking) -> list[str]:
+    """Everything that a question says and that can be answered to it, as text, for keys of replies."""
+    if asking.mode is Mode.LETTERS:
+        prompt, letters = letters_prompt(question)
+        return [*prompt.texts, *letters]
+    if asking.mode is Mode.CHOICE:
+        return [*choice_prompt(question).texts, *question.candidates]
+    texts = list(list_prompt(question, asking.wording).texts)
+    if asking.mode is Mode.LIST:
+        return texts
+    return [*texts, *(continuation(name, asking.wording) for name in question.candidates)]
 
 
 def _rank(engine: Engine, questions: Sequence[Question], asking: Asking) -> list[Answer]:

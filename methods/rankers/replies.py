@@ -1,8 +1,8 @@
 """Replies on disk: what a model was asked once is never asked again, whatever run or process asks.
 
 One SQLite file; a batch of replies is one transaction, so a killed run has every batch that was answered, whole. The
-key of a reply hashes everything that can change it: engine, model, weights, mode, wording, the bytes of every picture,
-its region, the candidates in their order. A question without a reply (TIMEOUT) is never stored.
+key of a reply hashes everything that can change it: engine, model, weights, mode, every word of the prompt, the bytes
+of every picture, its region, the candidates in their order. A question without a reply (TIMEOUT) is never stored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trireme.errors import DataError
 from trireme.files import disk_errors, home
 from trireme.hashes import file_hashes
 from trireme.methods.rankers.base import Answer, Engine, Question, Status
-from trireme.methods.rankers.rank import Asking, rank
+from trireme.methods.rankers.rank import Asking, asked_texts, rank
 from trireme.progress import progress
 from trireme.retrieval.pictures import content_key
 from trireme.types import ImageRef
@@ -121,8 +121,9 @@ def question_keys(engine: Engine, questions: Sequence[Question], asking: Asking)
     start = json.dumps(how, sort_keys=True)
 
     def key(question: Question) -> bytes:
-        shown = [(picture[example.image], example.name) for example in question.examples]
-        what = [start, picture[question.image], question.candidates, shown]
+        shown = [picture[example.image] for example in question.examples]
+        texts = asked_texts(question, asking) if question.candidates else []
+        what = [start, picture[question.image], question.candidates, shown, texts]
         return sha256(json.dumps(what, ensure_ascii=False).encode("utf-8", "surrogatepass")).digest()
 
     return [key(question) for question in questions]

@@ -11,6 +11,7 @@ from typing import Never
 import pytest
 
 from trireme.errors import DataError, UsageError
+from trireme.methods.rankers import prompts
 from trireme.methods.rankers.base import Example, Generated, Mode, Prompt, PromptError, Question, Status
 from trireme.methods.rankers.rank import Asking, rank
 from trireme.methods.rankers.replies import CachedRanker, Replies, _picture_keys, question_keys
@@ -269,6 +270,11 @@ def test_everything_that_can_change_a_reply_changes_its_key() -> None:
         question_keys(ScriptedEngine(name="another model"), [question()], Asking())[0],
     ]
     assert len({base, *other}) == 1 + len(other)
+    for mode, template in ((Mode.CHOICE, "CHOICE"), (Mode.LETTERS, "LETTERS")):  # another prompt by another Trireme
+        before = question_keys(engine, [question()], Asking(mode))[0]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(prompts, template, getattr(prompts, template) + " Please.")
+            assert question_keys(engine, [question()], Asking(mode))[0] != before
     # where a picture lies does not matter, its bytes do
     assert question_keys(engine, [Question(ImageRef("/elsewhere.png", ref(0).sha256), NAMES)], Asking())[0] == base
 
