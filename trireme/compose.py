@@ -181,9 +181,16 @@ def _writable(schema: type[Any]) -> Any:
 
 
 def _parsed(value: Any) -> Any:
+    """A value as typed, read as YAML; any other value as it is. UsageError where it cannot be: `[1`, `${x}`, `...`."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    return OmegaConf.from_dotlist([f"value={value}"]).value if isinstance(value, str) else value
+    try:
+        return OmegaConf.from_dotlist([f"value={value}"]).value if isinstance(value, str) else value
+    except (YAMLError, OmegaConfBaseException) as error:
+        why = str(error).splitlines()[0]
+        raise UsageError(f"'{value}' cannot be read as a value ({why}); close its brackets and quotes") from error
 
 
 def _checked(base: Any, values: Mapping[str, Any], schema: type[Any], where: str) -> Any:
