@@ -33,13 +33,17 @@ from trireme.workbench import Workbench
 
 @dataclass
 class Outcome:
-    """What became of a plan: runs computed and found, why others failed, what went through a model."""
+    """What became of a plan: runs computed and found, why others failed, what went through a model.
+
+    `runs` are the hashes of all that was asked for.
+    """
 
     computed: int = 0
     found: int = 0
     benchmarks: set[str] = field(default_factory=set)
     failures: list[Failure] = field(default_factory=list)
     forwards: int = 0
+    runs: set[str] = field(default_factory=set)
 
 
 def run_plan(request: Request, command: Sequence[str]) -> Outcome:
@@ -60,7 +64,7 @@ def _run_plan(request: Request, command: Sequence[str], bench: Workbench) -> Out
     _say_failures(failures)
     found = {run.hash: find_finished(request, run, bench) for run in runs}
     waiting = [run for run in runs if found[run.hash] is None]
-    outcome = Outcome(found=len(runs) - len(waiting), failures=list(failures))
+    outcome = Outcome(found=len(runs) - len(waiting), failures=list(failures), runs={run.hash for run in runs})
     # a found record may call the same pictures by another path: the table shows its name
     outcome.benchmarks = {bench.benchmark(run.benchmark).name for run in waiting}
     outcome.benchmarks |= {record.benchmark for record in found.values() if record is not None}

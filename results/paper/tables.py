@@ -5,7 +5,7 @@ its cells share. A column and a row are {name, ...}; a row has `values`, one for
 source has none, or {value, ...}. The settings below may stand at a table, a column, a row or a value; the nearest to
 the value counts (value, row, column, table), and `run` is joined from all four.
 
-    tier        "hard": printed in the paper, its code or a table quoted from it; "soft": all else
+    tier        "hard": printed in the paper, its code or a table quoted from it; "own": ours; "soft": all else
     source      [tag] of `sources`; `place`: the figure or section there
     reading     "printed" (default), "digitised" (read off a chart), "derived" (arithmetic), "measured" (by us)
     unit        "%" (default), "points", "% relative", "fraction", "count"
@@ -36,7 +36,7 @@ from typing import Any
 
 from trireme.errors import DataError, unknown_name
 
-TIERS = ("hard", "soft")
+TIERS = ("hard", "soft", "own")
 READINGS = ("printed", "digitised", "derived", "measured")
 UNITS = ("%", "points", "% relative", "fraction", "count")
 
@@ -61,7 +61,7 @@ _KEYS = {
     "paper": ("paper", "title", "citation", "own", "sources", "tables"),
     "table": ("table", "title", "slack", "columns", "rows", "deltas", "also_printed", "slips", *_SHARED),
     "column": ("name", "mean_of", "mean_of_others", *_SHARED),
-    "row": ("name", "values", *_SHARED),
+    "row": ("name", "values", "made", *_SHARED),
     "value": ("value", *_SHARED, *_OWN),
     "delta": ("name", "of", "less", "values", "source"),
     "also_printed": ("of", "column", "value", "source", "place"),
@@ -69,9 +69,11 @@ _KEYS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Cell:
     """One published number, with all that is needed to compare with it; the fields are those of the module's list.
+
+    A cell equals nothing but itself, so that it can be a key.
 
     Attributes:
         sources: the tags of `source`, each with what it is.
