@@ -244,7 +244,7 @@ def survey(root: Path) -> Survey:
     if not root.is_dir():
         raise DataError(f"no results at {root}; run `trireme run suite=world` or name another folder")
     found, left_out = [], []
-    with _without_collection():
+    with without_collection():
         for folder in _candidates(root):
             try:
                 found.append(read_run(folder))
@@ -258,7 +258,7 @@ def survey(root: Path) -> Survey:
 
 
 @contextmanager
-def _without_collection() -> Iterator[None]:
+def without_collection() -> Iterator[None]:
     """No search for cycles meanwhile: JSON has none, and looking for them in ten thousand records doubles the time.
 
     What was made meanwhile is then moved to the oldest generation (all that freezing and unfreezing does): it is looked
