@@ -13,7 +13,9 @@ commands = group("")
 
 @commands.command(epilog=examples("trireme ls methods", "trireme ls benchmarks"))
 def ls(
-    kind: Annotated[str, typer.Argument(help="methods, benchmarks, encoders, memories, rankers or suites.")] = "",
+    kind: Annotated[
+        str, typer.Argument(help="methods, benchmarks, encoders, memories, rankers, suites or paper.")
+    ] = "",
 ) -> None:
     """List names; all kinds where none is given.
 

@@ -40,6 +40,12 @@ def _benchmarks() -> Iterator[Row]:
         yield f"{prefix}PATH", "your own pictures"
 
 
+def _paper() -> Iterator[Row]:
+    from trireme.commands.paper_names import rows
+
+    yield from rows()
+
+
 def _memories() -> Iterator[Row]:
     taken = set(config.names("memory"))
     yield from _configs("memory", PAIR_SETS)
@@ -60,6 +66,7 @@ LISTS: dict[str, Callable[[], Iterator[Row]]] = {
     "memories": _memories,
     "rankers": lambda: _configs("ranker", RANKERS),
     "suites": lambda: _configs("suite"),
+    "paper": _paper,
 }
 
 
@@ -78,9 +85,11 @@ def ls(kind: str) -> int:
 
 
 def show(name: str) -> int:
-    """Print every config of this name, where a benchmark or a pair set of this name is opened from, and what another
-    distribution registered."""
-    found = False
+    """Print every config of this name, where a benchmark or a pair set of this name is opened from, what another
+    distribution registered, and the table of a paper."""
+    from trireme.commands.paper_names import show as show_table
+
+    found = show_table(name)
     for kind in config.KINDS:
         path = config.config_files(kind).get(name)
         if path is not None:
