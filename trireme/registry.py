@@ -192,6 +192,7 @@ METHODS = Registry(
         "reco": "trireme.methods.reco.method:Reco",
         "react": "trireme.methods.react.method:React",
         "rar": "trireme.methods.rar.method:Rar",
+        "cascade": "trireme.methods.cascade.method:Cascade",
     },
 )
 
