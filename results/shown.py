@@ -15,12 +15,14 @@ class Shown:
 
     Attributes:
         names: class names by class index; empty where the benchmark cannot be opened any more.
+        ids: class ids by class index, as labels of memories name them.
         pictures: sample id -> its picture (or region of one).
         texts: sample id -> the caption that asks, of samples that are captions.
         problem: why names or pictures are missing, "" where none are.
     """
 
     names: Sequence[str] = ()
+    ids: Sequence[str] = ()
     pictures: Mapping[str, ImageRef] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""

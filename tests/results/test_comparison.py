@@ -34,7 +34,7 @@ def both(root: Path, knn: list[int] = KNN, zero: list[int] = ZERO, **changes: An
 
 
 def shown(record: RunRecord) -> Shown:
-    return Shown(NAMES, {f"s{i}": ImageRef(f"/pictures/{record.benchmark}/{i}.png") for i in range(8)})
+    return Shown(NAMES, pictures={f"s{i}": ImageRef(f"/pictures/{record.benchmark}/{i}.png") for i in range(8)})
 
 
 def csv_rows(root: Path, capsys: pytest.CaptureFixture[str], **options: Any) -> list[dict[str, str]]:
@@ -111,7 +111,7 @@ def test_pooled_counts_each_sample_once(tmp_path: Path) -> None:
     def told(record: RunRecord) -> Shown:
         part = record.benchmark == "world/part"
         place = "world/all" if part else record.benchmark
-        return Shown(NAMES, {f"s{i}": ImageRef(f"/{place}/{i}") for i in range(4 if part else 8)})
+        return Shown(NAMES, pictures={f"s{i}": ImageRef(f"/{place}/{i}") for i in range(4 if part else 8)})
 
     found = settings(find_runs(tmp_path), "knn", "zero_shot")
     [line], contained = pooled(found, told)

@@ -67,6 +67,31 @@ def compare(
 
 
 @commands.command(
+    epilog=examples(
+        "trireme report",
+        "trireme report out/quickstart --save report.html",
+        "trireme report --benchmark world/all --samples 20",
+    )
+)
+def report(
+    folder: Annotated[Path, typer.Argument(help=OUT_HELP)] = Path("out"),
+    save: Annotated[Path | None, typer.Option(help="The HTML file to write; report.html beside the runs else.")] = None,
+    samples: Annotated[int, typer.Option(help="Show so many pictures of each benchmark.", min=0)] = 6,
+    seed: Annotated[int, typer.Option(help="Chooses among pictures that are as good as each other.")] = 0,
+    benchmark: Annotated[list[str] | None, typer.Option(help="Only this benchmark, as often as needed.")] = None,
+    role: Annotated[str, typer.Option(help="test, or validation for runs with role=validation.")] = "test",
+) -> None:
+    """Write one HTML file about all finished runs.
+
+    Tables that can be sorted, plots, and for some pictures what was retrieved and how it was ranked. It opens without
+    a network.
+    """
+    from trireme.commands.report import report as command
+
+    finish(command(folder, save, samples, seed, role, benchmark or ()))
+
+
+@commands.command(
     epilog=examples("trireme detections out/runs/knn--world-detection--lite--0--1f3a5c7e9b2d4f60 --out found.json")
 )
 def detections(
