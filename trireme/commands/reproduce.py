@@ -139,9 +139,11 @@ def _wanted(cell: Cell, where: Mapping[str, Collection[str]]) -> bool:
 
 
 def _verdicts(table: Table, cells: Sequence[Cell], here: Here, wish: Wish) -> list[Verdict]:
-    """One verdict a cell, in the order of the table. What a mean is of is computed too."""
+    """One verdict a cell, in the order of the table. What a mean is of is computed too, where all of it can be."""
     asked = {(cell.row, cell.column) for cell in cells}
-    asked |= {(cell.row, column) for cell in cells for column in cell.mean_of}
+    for cell, needs in here.lacking(table, [cell for cell in cells if cell.mean_of]).items():
+        if wish.collect or not _blocked(needs):
+            asked |= {(cell.row, column) for column in cell.mean_of}
     parts = [cell for cell in table.cells if (cell.row, cell.column) in asked and not cell.mean_of]
     lacking = {cell: _blocked(needs) for cell, needs in here.lacking(table, parts).items()}
     runs = _Runs(*_records([cell for cell in parts if not lacking[cell]], here, wish), wish)
