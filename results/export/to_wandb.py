@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trireme.errors import TriremeError, UsageError
 from trireme.files import write_json
@@ -55,11 +55,11 @@ def export_wandb(records: Iterable[RunRecord], target: Target) -> Iterator[tuple
     except ImportError as error:
         raise TriremeError(f"exporting to wandb needs wandb; run: {_INSTALL}") from error
     mode = os.environ.get("WANDB_MODE", "online")
-    if mode not in ("online", "offline"):
+    if mode != "online" and mode != "offline":
         raise UsageError(f"WANDB_MODE={mode} keeps nothing; set it to online or offline")
     for record in records:
         with _told(wandb):
-            outcome = _export(wandb, record, target, mode == "offline")
+            outcome = _export(wandb, record, target, mode)
         yield record, outcome
 
 
@@ -71,11 +71,12 @@ def _told(wandb: Any) -> Iterator[None]:
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())[:300]
         raise TriremeError(
-            f"wandb refused: {reason}; log in with `wandb login`, or set WANDB_MODE=offline and `wandb sync` later"
+            f"wandb refused: {reason} Without a network, set WANDB_MODE=offline and run `wandb sync` later"
         ) from error
 
 
-def _export(wandb: Any, record: RunRecord, target: Target, offline: bool) -> Outcome:
+def _export(wandb: Any, record: RunRecord, target: Target, mode: Literal["online", "offline"]) -> Outcome:
+    offline = mode == "offline"
     stamp: dict[str, Any] = {"record": digest(record), **asdict(target)}
     earlier = list(_earlier(record, target)) if offline else []
     if [found for _, found in earlier] == [stamp]:
@@ -92,6 +93,8 @@ def _export(wandb: Any, record: RunRecord, target: Target, offline: bool) -> Out
         tags=[record.method, record.role],
         config=settings(record),
         resume="allow",
+        dir=str(_root()),
+        mode=mode,
         settings=wandb.Settings(
             silent=True,
             console="off",
@@ -99,14 +102,18 @@ def _export(wandb: Any, record: RunRecord, target: Target, offline: bool) -> Out
             disable_code=True,
             x_disable_meta=True,  # of this computer, which need not be the one that made the run
             x_disable_stats=True,
+            x_save_requirements=False,
         ),
     )
-    updated = bool(earlier) or bool(run.resumed)
-    folder = Path(run.settings.sync_dir)
-    if offline:
-        write_json(folder / _STAMP, {**stamp, "record": None})  # begun: whatever comes next replaces it
-    run.summary.update(measures(record))
-    _log_files(wandb, run, record, target)
+    updated, folder = bool(earlier) or bool(run.resumed), Path(run.settings.sync_dir)
+    try:
+        if offline:
+            write_json(folder / _STAMP, {**stamp, "record": None})  # begun: whatever comes next replaces it
+        run.summary.update(measures(record))
+        _log_files(wandb, run, record, target)
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
     run.finish()
     if offline:
         write_json(folder / _STAMP, stamp)
@@ -123,8 +130,7 @@ def _log_files(wandb: Any, run: Any, record: RunRecord, target: Target) -> None:
 
 def _earlier(record: RunRecord, target: Target) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Offline folders that an earlier export of this run to this project left, with what they hold."""
-    root = Path(os.environ.get("WANDB_DIR") or ".") / "wandb"
-    for folder in sorted(root.glob(f"offline-run-*-{_id(record)}")):
+    for folder in sorted(_root().glob(f"wandb/offline-run-*-{_id(record)}")):
         stamp = folder / _STAMP
         try:
             found = json.loads(stamp.read_text(encoding="utf-8"))
@@ -132,6 +138,10 @@ def _earlier(record: RunRecord, target: Target) -> Iterator[tuple[Path, dict[str
             continue
         if (found.get("project"), found.get("entity")) == (target.project, target.entity):
             yield folder, found
+
+
+def _root() -> Path:
+    return Path(os.environ.get("WANDB_DIR") or ".").absolute()
 
 
 def _id(record: RunRecord) -> str:

@@ -12,6 +12,7 @@ import typer
 from trireme import __version__
 from trireme.cli import names, records, reproducing, running
 from trireme.cli.base import group
+from trireme.cli.exporting import export
 from trireme.cli.stores import data, memory
 from trireme.cli.training import train
 from trireme.environment import keep_freed_memory
@@ -25,6 +26,7 @@ for part in (running, records, reproducing, names):
 app.add_typer(data, name="data")
 app.add_typer(memory, name="memory")
 app.add_typer(train, name="train")
+app.add_typer(export, name="export")
 
 
 @app.callback(invoke_without_command=True)
