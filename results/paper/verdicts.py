@@ -87,8 +87,8 @@ def judge_mean(cell: Cell, parts: Sequence[Verdict]) -> Verdict:
 
     The cells are of different data sets, so their errors are independent: the squares of their half-widths add up.
     """
-    missing = [part for part in parts if part.found is None]
-    if missing or not parts:
+    there = [part for part in parts if part.found is not None]
+    if len(there) < len(cell.mean_of):
         return Verdict(cell, None, NOT_RUN, f"needs all {len(cell.mean_of)} cells that it is the mean of")
     scores = [part.found for part in parts if part.found is not None]
     mean = sum(score.score for score in scores) / len(scores)

@@ -111,6 +111,7 @@ def test_the_mean_of_cells(tmp_path: Path) -> None:
     assert (found.found.score, found.found.low, found.found.high) == (59.0, 56.5, 61.5)
     assert found.verdict == OFF  # 55 is not in it
     assert judge_mean(mean, [parts[0], judge(y, None, "no data")]).verdict == NOT_RUN
+    assert judge_mean(mean, parts[:1]).verdict == NOT_RUN, "a mean of some is none"
     differing = judge_mean(mean, [parts[0], Verdict(y, Score(65.0, 61.0, 69.0), DIFFERS, "another split")])
     assert (differing.verdict, differing.why) == (DIFFERS, "another split")
 
