@@ -239,6 +239,15 @@ def _subset_per_class(table: Any, groups: Sequence[str] | None, columns: Sequenc
     return per_class(values, label[keep])
 
 
+def check_values(table: Any, columns: Sequence[str]) -> None:
+    """Raise DataError naming a metric that has a value outside [0, 1], or none, in a row that counts."""
+    counted = _is_one_of(table["status"], ["ok"]) & (table["label"].to_numpy() >= 0)
+    for column in columns:
+        values = table[column].to_numpy(zero_copy_only=False)[counted]
+        if not bool(((values >= 0) & (values <= 1)).all()):
+            raise DataError(f"{column} has a value outside [0, 1], or none, in a sample that did not fail")
+
+
 def _is_one_of(column: Any, names: Sequence[str]) -> NDArray[np.bool_]:
     import pyarrow as pa
     import pyarrow.compute as pc

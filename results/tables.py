@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from trireme.results.leaderboard import default_metric, pivot
+from trireme.results.extra_columns import Column, with_extra
+from trireme.results.extra_columns import cells as costs
+from trireme.results.ranking import MEAN_RANK, default_metric, lacking, metric_of, pivot, told
 from trireme.results.schema import HIT, REPLY_STATUSES
 from trireme.types import DIRECTIONS
 
@@ -23,6 +25,10 @@ _TOLD = {
     "supervision_inference": "told at inference",
     "chosen_on": "chosen on",
 }
+_SETTING = ("encoder", "memory", "ranker")
+_DESCRIBED = (*_TOLD, *_SETTING)
+_SCORE = ("score", "ci_low", "ci_high")
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,9 @@ class TextTable:
         columns: headers.
         rows: one text per cell.
         best: (row, column) of the cells that hold the best score of their column.
-        numeric: positions of the columns that hold scores, and of the one that holds their ceiling.
+        numeric: positions of the columns that hold numbers.
+        second: (row, column) of the cells that hold the second best score.
+        notes: lines below it.
     """
 
     title: str
@@ -42,6 +50,8 @@ class TextTable:
     rows: Sequence[Sequence[str]]
     best: frozenset[tuple[int, int]]
     numeric: frozenset[int]
+    second: frozenset[tuple[int, int]] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 def score_text(score: float, low: float = math.nan, high: float = math.nan) -> str:
@@ -51,7 +61,7 @@ def score_text(score: float, low: float = math.nan, high: float = math.nan) -> s
     return f"{score:.1f}" if math.isnan(low) or math.isnan(high) else f"{score:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def benchmark_tables(frame: pd.DataFrame) -> list[TextTable]:
+def benchmark_tables(frame: pd.DataFrame, extra: Sequence[Column] = ()) -> list[TextTable]:
     """One table per benchmark: methods as rows by falling score on `all`, subsets as columns, on the main metric.
 
     Where a method ranks candidates, a column tells in how many percent of the samples the right class was among them,
@@ -59,93 +69,117 @@ def benchmark_tables(frame: pd.DataFrame) -> list[TextTable]:
 
     Args:
         frame: from `standings`, or from `leaderboard` (then nobody can say who was told what).
+        extra: columns that stand after the scores; see `trireme.results.extra_columns`.
     """
-    return [_benchmark_table(str(name), rows) for name, rows in frame.groupby("benchmark", sort=True)]
+    described = [column for column in _DESCRIBED if column in frame]
+    benchmarks: dict[str, list[Row]] = {}
+    for row in _rows(with_extra(frame) if extra else frame):
+        benchmarks.setdefault(row["benchmark"], []).append(row)
+    return [_benchmark_table(name, benchmarks[name], described, extra) for name in sorted(benchmarks)]
 
 
-def _benchmark_table(benchmark: str, frame: pd.DataFrame) -> TextTable:
-    metric = str(frame.loc[frame["main"], "metric"].iloc[0]) if "main" in frame else default_metric(frame)
-    everything, frame = frame, frame[frame["metric"] == metric]
-    subsets = sorted(frame["subset"].unique(), key=lambda name: (name not in _FIRST, name))
-    shared, varying = _shared(frame)
-    described = [column for column in [*_TOLD, *varying] if column in frame]
-    runs: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in frame.to_dict("records"):
-        runs.setdefault(row["run"], {})[row["subset"]] = {str(key): value for key, value in row.items()}
+def _rows(frame: pd.DataFrame) -> list[Row]:
+    """The frame's rows with None for what is missing, but NaN for scores; once for all tables, since pandas takes its
+    time with every small frame."""
+    columns = {}
+    for name in frame:
+        column = frame[name]
+        columns[str(name)] = (
+            column.tolist() if name in _SCORE else column.astype(object).where(column.notna(), None).tolist()
+        )
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _benchmark_table(benchmark: str, everything: list[Row], described: list[str], extra: Sequence[Column]) -> TextTable:
+    metric = metric_of([row["metric"] for row in everything], [row["metric"] for row in everything if row.get("main")])
+    rows = [row for row in everything if row["metric"] == metric]
+    subsets = sorted({row["subset"] for row in rows}, key=lambda name: (name not in _FIRST, name))
+    shared, varying = _shared(rows)
+    described = [column for column in described if column in _TOLD or column in varying]
+    runs: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        runs.setdefault(row["run"], {})[row["subset"]] = row
     lines = sorted(runs.values(), key=lambda line: _place(line, subsets[0]))
     names = Counter(_name(line) for line in lines)
-    extras = [(header, cells) for header, cells in (_ceiling(everything, subsets), _replies(frame)) if cells]
-    rows, numbers = [], []
+    asides = [(header, cells) for header, cells in (_ceiling(everything, subsets), _replies(rows)) if cells]
+    texts, numbers = [], []
     for line in lines:
         first = next(iter(line.values()))
         name = first["method"] if names[_name(line)] == 1 else f"{first['method']} ({first['run'][:6]})"
-        scores = [[line[s][key] if s in line else math.nan for key in ("score", "ci_low", "ci_high")] for s in subsets]
-        texts = [_text(first[column]) for column in described]
-        more = [cells.get(first["run"], MISSING) for _, cells in extras]
-        rows.append([name, *texts, *(score_text(*score) for score in scores), *more, first["seeds"]])
+        scores = [[line[s][key] if s in line else math.nan for key in _SCORE] for s in subsets]
+        more = [*(cells.get(first["run"], MISSING) for _, cells in asides), *costs(extra, first, MISSING)]
+        told = [_text(first[column]) for column in described]
+        texts.append([name, *told, *(score_text(*score) for score in scores), *more, first["seeds"]])
         numbers.append([score[0] for score in scores])
     start = 1 + len(described)
-    headers = [*_headers(frame, subsets), *(header for header, _ in extras), "seeds"]
-    ceilings = sum(header.startswith(HIT) for header, _ in extras)
+    ceilings = sum(header.startswith(HIT) for header, _ in asides)
+    end = start + len(subsets) + len(asides)
+    headers = [*_headers(rows, subsets), *(header for header, _ in asides), *(column.header for column in extra)]
+    best, second = _two_best(numbers, start)
     return TextTable(
         ", ".join([f"{benchmark}: {metric} in % [95 % interval]", *shared]),
-        ["method", *(_TOLD.get(column, column) for column in described), *headers],
-        rows,
-        _best(numbers, start),
-        frozenset(range(start, start + len(subsets) + ceilings)),
+        ["method", *(_TOLD.get(column, column) for column in described), *headers, "seeds"],
+        texts,
+        best,
+        frozenset([*range(start, start + len(subsets) + ceilings), *range(end, end + len(extra))]),
+        second,
     )
 
 
-def _ceiling(frame: pd.DataFrame, subsets: Sequence[str]) -> tuple[str, dict[str, str]]:
+def _ceiling(rows: Sequence[Row], subsets: Sequence[str]) -> tuple[str, dict[str, str]]:
     """Header and {run: text} of the candidates' recall on each subset (on the first alone where they are many)."""
-    hits = frame[frame["metric"].str.startswith(HIT)]
-    metrics = list(hits["metric"].unique())
+    hits: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        if row["metric"].startswith(HIT):
+            hits.setdefault((row["run"], row["metric"]), {})[row["subset"]] = row["score"]
+    metrics = list(dict.fromkeys(metric for _, metric in hits))
     shown = subsets if len(subsets) <= _MOST_CEILINGS else subsets[:1]
     cells = {}
-    for (run, metric), rows in hits.groupby(["run", "metric"]):
-        scores = dict(zip(rows["subset"], rows["score"], strict=True))
+    for (run, metric), scores in hits.items():
         texts = " / ".join(score_text(scores.get(subset, math.nan)) for subset in shown)
-        cells[str(run)] = texts if len(metrics) == 1 else f"{metric}: {texts}"
+        cells[run] = texts if len(metrics) == 1 else f"{metric}: {texts}"
     return f"{metrics[0] if len(metrics) == 1 else f'{HIT}k'}: {' / '.join(shown)}", cells
 
 
-def _replies(frame: pd.DataFrame) -> tuple[str, dict[str, str]]:
+def _replies(rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
     """Header and {run: text} of how many replies have which status."""
-    counted = {status: f"replies_{status}" for status in REPLY_STATUSES if f"replies_{status}" in frame}
     cells = {}
-    for row in frame.drop_duplicates("run").to_dict("records"):
-        found = {status: row[column] for status, column in counted.items() if not pd.isna(row[column])}
+    for row in rows:
+        counts = {status: row.get(f"replies_{status}") for status in REPLY_STATUSES}
+        found = {status: count for status, count in counts.items() if count is not None}
         if found:
             cells[row["run"]] = ", ".join(f"{n} {status}" for status, n in found.items() if n) or "none"
     return "replies", cells
 
 
-def _place(line: dict[str, dict[str, Any]], subset: str) -> tuple[float, str, str]:
+def _place(line: Mapping[str, Row], subset: str) -> tuple[float, str, str]:
     """Sort key: falling score (none at all: last), then method, then run."""
     first = next(iter(line.values()))
     score = line[subset]["score"] if subset in line else math.nan
     return (math.inf if math.isnan(score) else -score, first["method"], first["run"])
 
 
-def _name(line: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+def _name(line: Mapping[str, Row]) -> tuple[str, ...]:
     """What a reader can tell a row by; where two rows share it, the run's hash is added."""
     first = next(iter(line.values()))
     return tuple(_text(first.get(column)) for column in ("method", "encoder", "memory", "ranker"))
 
 
-def _headers(frame: pd.DataFrame, subsets: Sequence[str]) -> list[str]:
-    counts = {subset: frame.loc[frame["subset"] == subset, "n"].unique() for subset in subsets}
-    return [f"{subset} (n = {found[0]})" if len(found) == 1 else subset for subset, found in counts.items()]
+def _headers(rows: Sequence[Row], subsets: Sequence[str]) -> list[str]:
+    counts: dict[str, set[int]] = {subset: set() for subset in subsets}
+    for row in rows:
+        counts[row["subset"]].add(row["n"])
+    return [f"{subset} (n = {next(iter(found))})" if len(found) == 1 else subset for subset, found in counts.items()]
 
 
-def _shared(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+def _shared(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
     """Encoder, memory and ranker: in the title where all rows have the same one, else columns.
 
     Methods that ask no ranker do not make the ranker of the others a column.
     """
     shared, varying = [], []
-    for column in [name for name in ("encoder", "memory", "ranker") if name in frame]:
-        values = list(frame[column].fillna(MISSING).unique())
+    for column in [name for name in _SETTING if name in rows[0]]:
+        values = list(dict.fromkeys(_text(row[column]) for row in rows))
         values = [value for value in values if column != "ranker" or value != MISSING]
         if len(values) > 1:
             varying.append(column)
@@ -155,24 +189,31 @@ def _shared(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
 
 
 def _text(value: Any) -> str:
-    return MISSING if pd.isna(value) or value == "" else str(value)
+    return MISSING if value is None or value == "" or pd.isna(value) else str(value)
 
 
-def _best(rows: Sequence[Sequence[float]], start: int) -> frozenset[tuple[int, int]]:
-    """Cells (row, column) with the largest number of their column; none where there is nothing to compare."""
-    if len(rows) < 2:
-        return frozenset()
-    found = set()
-    for column, numbers in enumerate(zip(*rows, strict=True), start):
-        best = max((number for number in numbers if not math.isnan(number)), default=math.nan)
-        found |= {(row, column) for row, number in enumerate(numbers) if number == best}
-    return frozenset(found)
+def _two_best(
+    rows: Sequence[Sequence[float]], start: int, falling: bool = True
+) -> tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int]]]:
+    """Cells (row, column) with the best number of their column, and with the next one; none where there is nothing to
+    compare. Rows that are equal are equally good."""
+    found: tuple[set[tuple[int, int]], set[tuple[int, int]]] = (set(), set())
+    for column, numbers in enumerate(zip(*rows, strict=True) if len(rows) > 1 else (), start):
+        ordered = sorted({number for number in numbers if not math.isnan(number)}, reverse=falling)
+        for cells, value in zip(found, ordered, strict=False):
+            cells |= {(row, column) for row, number in enumerate(numbers) if number == value}
+    return frozenset(found[0]), frozenset(found[1])
 
 
-def pivot_table(frame: pd.DataFrame, by: str, metric: str | None = None) -> TextTable:
-    """The pivot of a frame as text: scores with one decimal, `-` where a cell or a mean is missing."""
-    table = pivot(frame, by, metric)
+def pivot_table(frame: pd.DataFrame, by: str, metric: str | None = None, rank: str = "score") -> TextTable:
+    """The pivot of a frame as text: scores with one decimal, `-` where a cell, a mean or a rank is missing.
+
+    Notes say which rows have no mean, for want of what.
+    """
+    table = pivot(frame, by, metric, rank=rank)
     index = [str(name) for name in table.index.names]
+    missing = {} if by == "subset" else lacking(table)
+    ranks = [float(value) for value in table.pop(MEAN_RANK)] if MEAN_RANK in table else []
     numbers = [[float(value) for value in row] for row in table.to_numpy()]
     names = table.reset_index()[index].to_numpy()
     rows = [
@@ -180,5 +221,12 @@ def pivot_table(frame: pd.DataFrame, by: str, metric: str | None = None) -> Text
         for row, values in zip(names, numbers, strict=True)
     ]
     columns = [*index, *(str(name) for name in table.columns)]
+    best, second = _two_best(numbers, len(index))
+    if ranks:
+        rows = [[*row, score_text(value)] for row, value in zip(rows, ranks, strict=True)]
+        marks = _two_best([[value] for value in ranks], len(columns), falling=False)
+        best, second = best | marks[0], second | marks[1]
+        columns.append(MEAN_RANK)
     title = f"{metric or default_metric(frame)} in %" + ("" if by == "subset" else ", subset all")
-    return TextTable(title, columns, rows, _best(numbers, len(index)), frozenset(range(len(index), len(columns))))
+    notes = tuple(f"no mean for {name}: no score on {told(columns)}" for name, columns in missing.items())
+    return TextTable(title, columns, rows, best, frozenset(range(len(index), len(columns))), second, notes)

@@ -1,8 +1,8 @@
 """Leaderboards in the formats people paste, print and compute with.
 
 `csv` and `parquet` hold the long frame, exactly the columns of `leaderboard.COLUMNS`. `terminal`, `md`, `latex` and
-`html` hold one table per benchmark (methods by subsets, best score of each column in bold), or the pivot where `by` is
-given.
+`html` hold one table per benchmark (methods by subsets), or the pivot where `by` is given. The best score of a column
+is bold, and the second best underlined, which Markdown cannot do.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import html
 import io
 import shutil
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from trireme.errors import UsageError, unknown_name
 from trireme.files import atomic_file
-from trireme.results.leaderboard import COLUMNS, pivot
+from trireme.results.extra_columns import Column, extra_columns, with_extra
+from trireme.results.leaderboard import COLUMNS
+from trireme.results.ranking import pivot
 from trireme.results.tables import TextTable, benchmark_tables, pivot_table
 
 FORMATS = ("terminal", "csv", "parquet", "md", "latex", "html")
@@ -26,24 +30,38 @@ _WIDE = 200
 """Columns of text where stdout is no terminal and nothing has to fit."""
 
 
-def render(frame: pd.DataFrame, format: str = "terminal", by: str | None = None) -> str:
+def render(
+    frame: pd.DataFrame,
+    format: str = "terminal",
+    by: str | None = None,
+    rank: str = "score",
+    columns: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> str:
     """The frame as text.
 
     Args:
         frame: from `standings` (or `leaderboard`: the same without who was told what).
         format: one of FORMATS but parquet.
         by: make the pivot by "benchmark", "subset", "encoder" or "memory" instead.
+        rank: of a pivot, best first by "score" (the mean) or by "rank" (the mean rank).
+        columns: sets of columns to add, "cost" and "validity"; a pivot has no place for them.
+        notes: lines below the last table; CSV has no place for them.
 
     Raises:
-        UsageError: unknown format or axis.
+        UsageError: unknown format, axis, ranking or set of columns.
     """
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
     if format == "parquet":
         raise UsageError("parquet is not text; name a file that ends in .parquet")
     if format == "csv":
-        return _csv(frame, by)
-    return render_tables([pivot_table(frame, by)] if by else benchmark_tables(frame), format)
+        return str(_data(frame, by, rank, columns).to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    extra = _extra(by, columns)
+    tables = [pivot_table(frame, by, rank=rank)] if by else benchmark_tables(frame, extra)
+    if notes:
+        tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *notes))
+    return render_tables(tables, format)
 
 
 def render_tables(tables: list[TextTable], format: str) -> str:
@@ -51,28 +69,44 @@ def render_tables(tables: list[TextTable], format: str) -> str:
     return _RENDERERS[format](tables)
 
 
-def write(frame: pd.DataFrame, path: Path | str, format: str | None = None, by: str | None = None) -> Path:
-    """Write the frame to a file, whole or not at all; the format is told by the suffix where it is not given."""
+def write(
+    frame: pd.DataFrame,
+    path: Path | str,
+    format: str | None = None,
+    by: str | None = None,
+    rank: str = "score",
+    columns: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write the frame to a file, whole or not at all; the format is told by the suffix where it is not given.
+
+    The other arguments are those of `render`.
+    """
     path = Path(path)
     chosen = format or SUFFIXES.get(path.suffix.lower())
     if chosen is None:
         raise UsageError(f"{path}: cannot tell the format from '{path.suffix}'; use {', '.join(SUFFIXES)}")
-    text = None if chosen == "parquet" else render(frame, chosen, by)
+    text = None if chosen == "parquet" else render(frame, chosen, by, rank, columns, notes)
     with atomic_file(path) as part:
         if text is None:
-            (pivot(frame, by).reset_index() if by else _long(frame)).to_parquet(part, index=False)
+            _data(frame, by, rank, columns).to_parquet(part, index=False)
         else:
             part.write_text(text, encoding="utf-8", newline="\n")
     return path
 
 
-def _long(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[list(COLUMNS)]
+def _extra(by: str | None, columns: Sequence[str]) -> tuple[Column, ...]:
+    if by and columns:
+        raise UsageError("columns of cost and validity are of single benchmarks; ask for them or for a pivot, not both")
+    return extra_columns(columns)
 
 
-def _csv(frame: pd.DataFrame, by: str | None) -> str:
-    table = pivot(frame, by).reset_index() if by else _long(frame)
-    return str(table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+def _data(frame: pd.DataFrame, by: str | None, rank: str, columns: Sequence[str]) -> pd.DataFrame:
+    """What CSV and Parquet hold: the pivot, or the long frame's columns and then the extra ones."""
+    extra = _extra(by, columns)
+    if by:
+        return pivot(frame, by, rank=rank).reset_index()
+    return (with_extra(frame) if extra else frame)[[*COLUMNS, *(column.name for column in extra)]]
 
 
 def _terminal(tables: list[TextTable]) -> str:
@@ -90,11 +124,18 @@ def _terminal(tables: list[TextTable]) -> str:
             right = column in table.numeric
             shown.add_column(Text(header), justify="right" if right else "left", width=room, overflow="fold")
         for i, row in enumerate(table.rows):
-            shown.add_row(*(Text(cell, "bold" if (i, j) in table.best else "") for j, cell in enumerate(row)))
+            shown.add_row(*(Text(cell, _emphasis(table, i, j, "bold", "underline")) for j, cell in enumerate(row)))
         console.print(shown)
+        for note in table.notes:
+            console.print(Text(note))
     file = console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
+
+
+def _emphasis(table: TextTable, row: int, column: int, best: str, second: str) -> str:
+    """The one, the other or nothing, for a cell."""
+    return best if (row, column) in table.best else second if (row, column) in table.second else ""
 
 
 def _widths(table: TextTable, width: int) -> list[int | None]:
@@ -132,7 +173,13 @@ def _markdown_table(table: TextTable) -> str:
         return "| " + " | ".join(padded) + " |"
 
     rule = ["-" * (width - 1) + ":" if j in right else "-" * width for j, width in enumerate(widths)]
-    return "\n".join([f"### {table.title}", "", line(cells[0]), line(rule), *map(line, cells[1:]), ""])
+    return "\n".join(
+        [f"### {table.title}", "", line(cells[0]), line(rule), *map(line, cells[1:]), "", *_paragraphs(table)]
+    )
+
+
+def _paragraphs(table: TextTable) -> list[str]:
+    return [line for note in table.notes for line in (note.replace("|", "\\|"), "")]
 
 
 _LATEX = str.maketrans(
@@ -156,8 +203,9 @@ def _latex_table(table: TextTable) -> str:
     columns = "".join("r" if column in table.numeric else "l" for column in range(len(table.columns)))
     rows = []
     for i, row in enumerate(table.rows):
+        marks = [_emphasis(table, i, j, r"\textbf", r"\underline") for j in range(len(row))]
         texts = [text.translate(_LATEX) for text in row]
-        rows.append(line([f"\\textbf{{{text}}}" if (i, j) in table.best else text for j, text in enumerate(texts)]))
+        rows.append(line([f"{mark}{{{text}}}" if mark else text for mark, text in zip(marks, texts, strict=True)]))
     return "\n".join(
         [
             r"\begin{table}",
@@ -170,6 +218,7 @@ def _latex_table(table: TextTable) -> str:
             *rows,
             r"\bottomrule",
             r"\end{tabular}",
+            *(rf"\par{{\footnotesize {note.translate(_LATEX)}\par}}" for note in table.notes),
             r"\end{table}",
             "",
         ]
@@ -182,7 +231,9 @@ table { border-collapse: collapse; margin-bottom: 2rem; }
 caption { text-align: left; font-weight: 600; padding: .5rem 0; }
 th, td { text-align: left; padding: .25rem .75rem; border-bottom: 1px solid #ccc; }
 .score { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.best { font-weight: 700; }"""
+.best { font-weight: 700; }
+.second { text-decoration: underline; }
+.note { margin-top: 0; }"""
 
 
 def _html(tables: list[TextTable]) -> str:
@@ -198,7 +249,7 @@ def _html(tables: list[TextTable]) -> str:
 
 def _html_table(table: TextTable) -> str:
     def cell(tag: str, i: int, j: int, text: str) -> str:
-        names = [name for name, on in (("score", j in table.numeric), ("best", (i, j) in table.best)) if on]
+        names = [*(["score"] if j in table.numeric else []), *_emphasis(table, i, j, "best", "second").split()]
         scope = ' scope="row"' if tag == "th" else ""
         return f"<{tag}{scope}{_class(names)}>{html.escape(text)}</{tag}>"
 
@@ -210,9 +261,10 @@ def _html_table(table: TextTable) -> str:
         "<tr>" + "".join(cell("th" if j == 0 else "td", i, j, text) for j, text in enumerate(row)) + "</tr>"
         for i, row in enumerate(table.rows)
     )
+    notes = "".join(f'\n<p class="note">{html.escape(note)}</p>' for note in table.notes)
     return (
         f"<table>\n<caption>{html.escape(table.title)}</caption>\n<thead><tr>{header}</tr></thead>\n"
-        f"<tbody>\n{rows}\n</tbody>\n</table>"
+        f"<tbody>\n{rows}\n</tbody>\n</table>{notes}"
     )
 
 

@@ -38,11 +38,12 @@ def board(tmp_path: Path) -> pd.DataFrame:
 
 
 def test_csv_has_exactly_the_columns(board: pd.DataFrame) -> None:
-    """The first row by hand: 3 of 4; four classes of one sample, so draws are Binomial(4, 3/4) / 4: 25 to 100."""
+    """The first row by hand: 3 of 4; four classes of one sample, so draws are Binomial(4, 3/4) / 4. Of four
+    units an interval leaves out 0.01 % at each end (Phi(-3.182 sqrt(4 / 3))), and 0 is 0.4 % of the draws."""
     lines = render(board, "csv").splitlines()
     assert lines[0] == "method,benchmark,subset,metric,score,ci_low,ci_high,n,encoder,memory,seeds,run"
-    assert lines[1] == "knn,world/all,all,top1,75.0000,25.0000,100.0000,4,lite,world/memory,0,aaaaaaaaaaaaaaaa"
-    assert lines[2] == "my_knn,world/all,all,top1,25.0000,0.0000,75.0000,4,lite,,0,bbbbbbbbbbbbbbbb"
+    assert lines[1] == "knn,world/all,all,top1,75.0000,0.0000,100.0000,4,lite,world/memory,0,aaaaaaaaaaaaaaaa"
+    assert lines[2] == "my_knn,world/all,all,top1,25.0000,0.0000,100.0000,4,lite,,0,bbbbbbbbbbbbbbbb"
     assert len(lines) == 1 + 2 * 3 * 2
 
 
@@ -73,17 +74,17 @@ def test_markdown_by_hand(board: pd.DataFrame) -> None:
         "seeds",
     ]
     assert [cell.endswith(":") for cell in cells[1]] == [False] * 5 + [True] * 3 + [False]
-    best = ["**75.0 [25.0, 100.0]**", "**100.0 [15.8, 100.0]**", "**50.0 [0.0, 100.0]**"]
+    best = ["**75.0 [0.0, 100.0]**", "**100.0 [15.8, 100.0]**", "**50.0 [0.0, 100.0]**"]
     assert cells[2] == ["knn", "none", "labels", "-", "world/memory", *best, "0"]
     assert cells[3][:5] == ["my_knn", "captions", "none", "validation", "-"]
-    assert cells[3][5] == "25.0 [0.0, 75.0]"
+    assert cells[3][5] == "25.0 [0.0, 100.0]"
 
 
 def test_latex_is_escaped_and_booktabs(board: pd.DataFrame) -> None:
     text = render(board, "latex")
-    assert r"my\_knn & captions & none & validation & - & 25.0 [0.0, 75.0]" in text
+    assert r"my\_knn & captions & none & validation & - & \underline{25.0 [0.0, 100.0]}" in text
     assert r"\caption{world/all: top1 in \% [95 \% interval], encoder lite}" in text
-    assert r"\textbf{75.0 [25.0, 100.0]}" in text
+    assert r"\textbf{75.0 [0.0, 100.0]}" in text
     for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lllllrrrl}"):
         assert text.count(rule) == 1
     assert r"a\textbackslash{}b\_\&\%\$\#\{\}\textasciitilde{}\textasciicircum{}" in render(
@@ -124,15 +125,15 @@ def test_html_is_well_formed_escaped_and_self_contained(board: pd.DataFrame) -> 
     page.feed(text)
     assert page.open == []
     assert [row[0] for row in page.rows] == ["method", "knn", "<b>&knn"]
-    assert page.rows[1][5] == "75.0 [25.0, 100.0]"
-    assert page.classes["75.0 [25.0, 100.0]"] == "score best"
-    assert page.classes["25.0 [0.0, 75.0]"] == "score"
+    assert page.rows[1][5] == "75.0 [0.0, 100.0]"
+    assert page.classes["75.0 [0.0, 100.0]"] == "score best"
+    assert page.classes["25.0 [0.0, 100.0]"] == "score second"
     assert "http" not in text
 
 
 def test_terminal_shows_every_cell(board: pd.DataFrame) -> None:
     text = render(board)
-    scores = ("75.0 [25.0, 100.0]", "25.0 [0.0, 75.0]")
+    scores = ("75.0 [0.0, 100.0]", "25.0 [0.0, 100.0]")
     for cell in ("world/all: top1 in %", "knn", "my_knn", "captions", "chosen on", "validation", *scores):
         assert cell in text
     assert "\x1b" not in text, "no colour codes where stdout is not a terminal"
@@ -173,25 +174,17 @@ def test_pivot_in_every_text_format(tmp_path: Path, board: pd.DataFrame) -> None
     store(tmp_path / "out", [1, 1, 1, 1], LABELS, benchmark__name="world/food", method__name="knn")
     frame = standings(tmp_path / "out")
     assert render(frame, "csv", by="benchmark").splitlines() == [
-        "method,memory,world/all,world/food,mean",
-        "knn,world/memory,75.0000,100.0000,87.5000",
-        "my_knn,,25.0000,,",
+        "method,memory,world/all,world/food,mean,mean rank",
+        "knn,world/memory,75.0000,100.0000,87.5000,1.0000",
+        "my_knn,,25.0000,,,",
     ]
-    assert render(frame, "md", by="benchmark").splitlines()[-1].split() == [
-        "|",
-        "my_knn",
-        "|",
-        "-",
-        "|",
-        "25.0",
-        "|",
-        "-",
-        "|",
-        "-",
-        "|",
-    ]
+    lines = [line for line in render(frame, "md", by="benchmark").splitlines() if line]
+    assert [cell.strip() for cell in lines[-2].strip("|").split("|")] == ["my_knn", "-", "25.0", "-", "-", "-"]
+    assert lines[-1] == "no mean for my_knn: no score on world/food"
     for format in ("terminal", "latex", "html"):
-        assert "87.5" in render(frame, format, by="benchmark")
+        text = render(frame, format, by="benchmark")
+        assert "87.5" in text
+        assert lines[-1].replace("_", r"\_" if format == "latex" else "_") in text
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "md", "tex", "html", "txt"])
