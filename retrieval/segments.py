@@ -8,6 +8,7 @@ what it had not appended yet and nothing else, and two writers at worst hold a r
 from __future__ import annotations
 
 import json
+import mmap
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from trireme.types import Floats, Ints
 KEY_BYTES = 32
 _SMALL = 16 << 20  # bytes; smaller segments are merged ...
 _MANY = 16  # ... once there are this many of them, ...
-_LARGE = 64 << 20  # ... into files of about this size
+_LARGE = 32 << 20  # ... into files of about this size; joining one needs several times as much memory
 
 Bytes = NDArray[np.uint8]
 
@@ -119,6 +120,7 @@ class Segments:
                     self.refresh()
                     raise DamagedSegmentError(f"{segment.path} was damaged and is moved aside; run again")
             result[here] = vectors
+            _let_go(segment)
         return result
 
     def append(self, keys: Bytes, vectors: Floats) -> None:
@@ -156,9 +158,13 @@ class Segments:
         keys = np.concatenate([part.keys for part in group])
         _, first = np.unique(keys, axis=0, return_index=True)
         keep = np.sort(first)
-        checks = np.concatenate([part.checks for part in group])[keep]
-        vectors = np.concatenate([part.vectors for part in group])[keep]
-        written = self._write(keys[keep], checks, vectors)
+        checks = np.concatenate([part.checks for part in group])
+        vectors = np.concatenate([part.vectors for part in group])
+        for part in group:
+            _let_go(part)
+        if len(keep) < len(keys):
+            keys, checks, vectors = keys[keep], checks[keep], vectors[keep]
+        written = self._write(keys, checks, vectors)
         for part in group:
             if part.path != written:
                 part.path.unlink(missing_ok=True)
@@ -212,6 +218,16 @@ def _read(path: Path, dim: int) -> _Segment:
         start = base + header["vectors"]["data_offsets"][0]
         vectors = np.memmap(file, dtype="<f4", mode="r", offset=start, shape=(count, dim))
     return _Segment(path, keys, checks, vectors)
+
+
+def _let_go(segment: _Segment) -> None:
+    """Count what was read of a mapped file no longer as memory of this process; the kernel still caches the file.
+
+    A walk over a large set would else end with all of it resident, and look as if it needed that.
+    """
+    held, drop = getattr(segment.vectors, "_mmap", None), getattr(mmap, "MADV_DONTNEED", None)
+    if held is not None and drop is not None:  # numpy and the system need not have them
+        held.madvise(drop)
 
 
 def _is_small(path: Path) -> bool:

@@ -38,8 +38,10 @@ def keep_freed_memory() -> bool:
     """Have glibc keep what is freed for the next request of this process; False where there is no glibc.
 
     It else gives large blocks back at once, and torch on a CPU asks for the same ones again in every step: up to half
-    of the time of a forward pass went into the kernel's page faults. The peak stays what it was.
+    of the time of a forward pass went into the kernel's page faults. The peak stays what it was. Arrow, where it is not
+    imported yet, asks glibc too: with an allocator of its own, neither could use what the other frees.
     """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
         library = ctypes.CDLL(None)
         return bool(library.mallopt(_MMAP_MAX, 0)) and bool(library.mallopt(_TRIM_THRESHOLD, -1))
@@ -114,7 +116,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_mib() -> float:
-    """Largest resident size of this process since the last reset, MiB."""
+    """Largest resident size of this process since the last reset, MiB: libraries and pages of mapped files, too."""
     try:
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trireme.errors import DataError, TriremeError
@@ -21,6 +22,7 @@ from trireme.types import Predictions, Sample
 
 CANDIDATES = "candidates"
 """The column of the classes that a re-ranker chose among."""
+_TOGETHER = 64
 RESERVED = ("sample_id", "label", "group", "status", "ranked", "scores", CANDIDATES)
 
 
@@ -29,6 +31,7 @@ class Partial:
 
     def __init__(self, out: Path, run: str) -> None:
         self.folder = out / ".partial" / run
+        self._next = 0
 
     def load(self) -> pa.Table | None:
         """What earlier processes predicted, one row a sample; a file that cannot be read is dropped."""
@@ -46,8 +49,8 @@ class Partial:
         table = table.filter(pa.array([not silent for silent in _silent(table)], pa.bool_()))
         if not table.num_rows:
             return
-        taken = sum(1 for _ in self.folder.glob("*.parquet")) if self.folder.is_dir() else 0
-        path = next(p for n in range(taken, taken + 1_000_000) if not (p := self.folder / f"{n:06}.parquet").exists())
+        while (path := self.folder / f"{self._next:06}.parquet").exists():
+            self._next += 1
         with atomic_file(path) as part:
             pq.write_table(table, part)
 
@@ -60,6 +63,32 @@ class Partial:
         shutil.rmtree(self.folder, ignore_errors=True)
         if finished:
             lock_file(self.folder).unlink(missing_ok=True)
+
+
+class Gathered:
+    """The predictions of a run while they are made. Small batches are joined: each costs more than its rows."""
+
+    def __init__(self, stored: pa.Table | None) -> None:
+        self._joined: list[pa.Table] = [] if stored is None else [stored]
+        self._batches: list[pa.Table] = []
+
+    def add(self, table: pa.Table) -> None:
+        self._batches.append(table)
+        if len(self._batches) == _TOGETHER:
+            self._joined.append(pa.concat_tables(self._batches, promote_options="permissive").combine_chunks())
+            self._batches = []
+
+    def take(self) -> pa.Table | None:
+        """All of them as one table, each sample once; none is left here.
+
+        Columns are joined one after the other, so that the whole is never there twice.
+        """
+        parts, self._joined, self._batches = [*self._joined, *self._batches], [], []
+        table = merge(parts)
+        parts.clear()
+        for place, name in enumerate([] if table is None else table.column_names):
+            table = table.set_column(place, name, table[name].combine_chunks())
+        return table
 
 
 def unanswered(table: pa.Table) -> list[tuple[str, str]]:
@@ -101,9 +130,10 @@ def merge(tables: Sequence[pa.Table]) -> pa.Table | None:
     if not tables:
         return None
     table = pa.concat_tables(tables, promote_options="permissive")
+    if pc.count_distinct(table["sample_id"]).as_py() == table.num_rows:
+        return table
     ids = table["sample_id"].to_pylist()
-    first = {sample: position for position, sample in reversed(list(enumerate(ids)))}
-    return table if len(first) == len(ids) else table.take(sorted(first.values()))
+    return table.take(sorted({sample: row for row, sample in reversed(list(enumerate(ids)))}.values()))
 
 
 def as_table(samples: Sequence[Sample], predictions: Predictions, method: str) -> pa.Table:

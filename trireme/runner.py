@@ -18,7 +18,7 @@ from trireme.faults import describe
 from trireme.files import locked
 from trireme.methods.base import Method
 from trireme.methods.both_ways import BothWays, retrieves
-from trireme.partial import Partial, as_table, check_answered, merge, unanswered
+from trireme.partial import Gathered, Partial, as_table, check_answered, unanswered
 from trireme.plan import Failure, Run, make_plan
 from trireme.progress import progress, say
 from trireme.readable import Readable
@@ -239,7 +239,7 @@ def _predict(
         left = [sample for sample in readable.samples if sample.id not in done]
         if done and left:
             say(f"going on after {len(done)} of {len(readable.samples)} samples")
-        tables = [] if stored is None else [stored]
+        gathered = Gathered(stored)
         lost: list[tuple[str, str]] = []
         with progress(f"predict {run.method.label}", len(left), "samples") as bar:
             for start in range(0, len(left), batch_size):
@@ -247,10 +247,10 @@ def _predict(
                 predictions = method.predict([sample.unlabelled() for sample in batch])
                 table = as_table(batch, predictions, run.method.label)
                 partial.add(table)
-                tables.append(table)
+                gathered.add(table)
                 lost += unanswered(table)
                 check_answered(lost, len(done) + start + len(batch), len(readable.asked))
                 bar.advance(len(batch))
         if lost:
             say(f"warning: no reply for {len(lost)} samples, which keep the order of retrieval; run again to ask again")
-    return merge(tables), len(left)
+    return gathered.take(), len(left)

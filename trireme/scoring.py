@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from trireme.errors import DataError
@@ -29,16 +30,16 @@ def scored_table(benchmark: Benchmark, readable: Readable, predictions: pa.Table
     asked = readable.asked
     if predictions is None:
         raise DataError(f"no picture of '{benchmark.name}' can be read; nothing was predicted")
-    rows = {sample: row for row, sample in enumerate(predictions["sample_id"].to_pylist())}
-    lost = [sample.id for sample in readable.samples if sample.id not in rows]
-    if lost:
-        raise DataError(f"{len(lost)} samples of '{benchmark.name}' have no prediction (first: {lost[0]}); run again")
+    ids = pa.array([sample.id for sample in asked], pa.string())
     ok = np.array([sample.id not in readable.failures for sample in asked])
-    order = pa.array([rows[sample.id] if fine else None for sample, fine in zip(asked, ok, strict=True)], pa.int64())
-    taken = predictions.take(order)  # a null row where the picture failed
+    rows = pc.index_in(ids, predictions["sample_id"])
+    lost = ids.filter(pc.and_(rows.is_null(), pa.array(ok)))
+    if len(lost):
+        raise DataError(f"{len(lost)} samples of '{benchmark.name}' have no prediction (first: {lost[0]}); run again")
+    taken = _taken(predictions, pc.if_else(pa.array(ok), rows, None))  # a null row where the picture failed
     labels = np.array([sample.label for sample in asked], dtype=np.int64)
     columns = {
-        "sample_id": pa.array([sample.id for sample in asked], pa.string()),
+        "sample_id": ids,
         "label": pa.array(labels, pa.int32()),
         "group": pa.array([sample.group_among(benchmark.class_groups) for sample in asked], pa.string()),
         "status": pa.array(np.where(ok, "ok", "failed").tolist(), pa.string()),
@@ -89,15 +90,33 @@ def _hit_metrics(table: pa.Table) -> tuple[str, ...]:
     return tuple(name for name in table.column_names if name.startswith(HIT))
 
 
+def _taken(table: pa.Table, rows: pa.Array) -> pa.Table:
+    """Rows of a table in another order. In their own order they are not copied: a whole set is large."""
+    same = len(rows) == table.num_rows and rows.equals(pa.array(np.arange(len(rows)), rows.type))
+    return table if same else table.take(rows)
+
+
 def _empty_for_null(lists: pa.ChunkedArray) -> pa.Array:
-    return pa.array([row if row is not None else [] for row in lists.to_pylist()], lists.type)
+    """One array, with an empty list in the place of none."""
+    held = _joined(lists)
+    ends = np.cumsum(_lengths(held), dtype=np.int64)
+    return pa.ListArray.from_arrays(pa.array([0, *ends], pa.int32()), held.flatten(), type=held.type)
 
 
 def _padded(lists: pa.Array) -> Ints:
     """Lists of class indices as (n, m), -1 padded."""
-    rows = lists.to_pylist()
-    width = max((len(row) for row in rows), default=0)
-    padded = np.full((len(rows), max(width, 1)), -1, dtype=np.int64)
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = row
+    lengths = _lengths(lists)
+    width = max(int(lengths.max(initial=0)), 1)
+    padded = np.full((len(lists), width), -1, dtype=np.int64)
+    padded[np.arange(width) < lengths[:, None]] = lists.flatten().to_numpy()
     return padded
+
+
+def _lengths(lists: pa.Array) -> Ints:
+    """(n,) how many items each list has; 0 where there is none."""
+    lengths: Ints = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return lengths
+
+
+def _joined(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

@@ -110,3 +110,26 @@ def test_merge_keeps_every_row_and_readers_survive(tmp_path: Path) -> None:
     assert np.array_equal(reader.gather(rows), vectors)  # its files are deleted, its maps are not
     reader.refresh()
     assert np.array_equal(reader.gather(reader.lookup(keys)), vectors)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is resident of a file")
+def test_what_was_read_of_a_file_is_not_counted_as_memory(tmp_path: Path) -> None:
+    """1,000 rows of 4 KiB: none of the 4 MB stays resident after a walk over them."""
+    segments = Segments(tmp_path, 1024)
+    keys = np.random.default_rng(0).integers(0, 256, (1000, 32), dtype=np.uint8)
+    segments.append(keys, np.ones((1000, 1024), dtype=np.float32))
+    segments.refresh()
+    assert segments.gather(segments.lookup(keys)).sum() == 1000 * 1024
+    assert _resident(tmp_path) == 0
+    assert segments.gather(segments.lookup(keys[:3])).sum() == 3 * 1024, "and can be read again"
+
+
+def _resident(folder: Path) -> int:
+    """KiB of the files of a folder that count as memory of this process."""
+    total, ours = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ")[0]:
+            ours = str(folder) in line
+        elif ours and line.startswith("Rss:"):
+            total += int(line.split()[1])
+    return total

@@ -34,3 +34,13 @@ def faults(keep: bool) -> int:
 def test_what_was_freed_is_there_without_page_faults() -> None:
     assert faults(keep=True) < 100  # 200 MB are 48,828 pages of 4 KiB; with huge pages fewer, but never none
     assert faults(keep=False) >= 90
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other ways")
+def test_arrow_takes_its_memory_where_the_rest_does() -> None:
+    probe = (
+        "from trireme.environment import keep_freed_memory; keep_freed_memory(); "
+        "import pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["system"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trireme.benchmarks.base import RowBenchmark
 from trireme.errors import DataError, TriremeError
 from trireme.methods.rankers.base import REPLY_STATUS
-from trireme.partial import Partial, as_table, check_answered, merge, unanswered
+from trireme.partial import Gathered, Partial, as_table, check_answered, merge, unanswered
 from trireme.readable import Readable
 from trireme.results.statistics import score_rows
 from trireme.scoring import scored_table
@@ -141,6 +141,30 @@ def test_a_column_that_is_empty_in_one_batch() -> None:
     found = merge([empty, full])
     assert found is not None
     assert found["retrieved"].to_pylist() == [[], ["x"]]
+
+
+def test_many_small_batches_are_joined_into_what_they_hold() -> None:
+    """Reference: all batches merged at once. 150 of one row, of which the first 70 retrieved nothing."""
+    rows = samples(150)
+    batches = [as_table([row], predict([row]), "m") for row in rows]
+    empty = pa.array([[]], pa.list_(pa.null()))
+    batches = [b.set_column(3, "retrieved", empty) if i < 70 else b for i, b in enumerate(batches)]
+    gathered = Gathered(batches[0])
+    for batch in batches[1:]:
+        gathered.add(batch)
+    table = gathered.take()
+    assert table is not None
+    assert table.equals(merge(batches))
+    assert {column.num_chunks for column in table.columns} == {1}
+    assert gathered.take() is None
+
+
+def test_a_table_in_order_is_not_copied() -> None:
+    rows = samples(5)
+    table = as_table(rows, predict(rows), "m")
+    column = scored_table(benchmark(rows), readable(rows), table)["retrieved"]
+    held, given = (one.chunk(0).values.buffers()[-1] for one in (column, table["retrieved"]))
+    assert held.address == given.address
 
 
 def test_the_same_sample_twice_counts_once() -> None:
