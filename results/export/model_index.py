@@ -82,7 +82,7 @@ def _models(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             yield f"{method} ({', '.join([str(encoder), *map(str, values)])})", model
 
 
-def _result(row: Mapping[str, Any], task: str) -> EvalResult:
+def _result(row: Mapping[Any, Any], task: str) -> EvalResult:
     from huggingface_hub import EvalResult
 
     limits = {key: row[key] for key in ("ci_low", "ci_high") if row[key] == row[key]}  # NaN is no limit

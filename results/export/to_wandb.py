@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from trireme.errors import TriremeError, UsageError
 from trireme.files import write_json
@@ -55,7 +55,7 @@ def export_wandb(records: Iterable[RunRecord], target: Target) -> Iterator[tuple
     except ImportError as error:
         raise TriremeError(f"exporting to wandb needs wandb; run: {_INSTALL}") from error
     mode = os.environ.get("WANDB_MODE", "online")
-    if mode != "online" and mode != "offline":
+    if mode not in ("online", "offline"):
         raise UsageError(f"WANDB_MODE={mode} keeps nothing; set it to online or offline")
     for record in records:
         with _told(wandb):
@@ -75,7 +75,7 @@ def _told(wandb: Any) -> Iterator[None]:
         ) from error
 
 
-def _export(wandb: Any, record: RunRecord, target: Target, mode: Literal["online", "offline"]) -> Outcome:
+def _export(wandb: Any, record: RunRecord, target: Target, mode: str) -> Outcome:
     offline = mode == "offline"
     stamp: dict[str, Any] = {"record": digest(record), **asdict(target)}
     earlier = list(_earlier(record, target)) if offline else []

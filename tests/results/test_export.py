@@ -129,6 +129,7 @@ def test_wandb_without_a_login_or_with_a_mode_that_keeps_nothing(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # of SQLAlchemy, for MLflow
 def test_mlflow(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One store for all: making its tables takes seconds."""
     from mlflow.tracking import MlflowClient
