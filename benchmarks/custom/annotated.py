@@ -74,7 +74,7 @@ def open_pairs(name: str, **options: Any) -> RowPairs:
     hashes = file_hashes(files, workers=2)
     shown = _shown(names)
     pairs = []
-    for row in np.flatnonzero(~annotations.crowd & ~annotations.empty).tolist():
+    for row in np.flatnonzero(~annotations.ignored & ~annotations.empty).tolist():
         image, label = int(annotations.image[row]), int(annotations.label[row])
         x, y, width, height = annotations.boxes[row].tolist()
         region = Region((x, y, width, height), chosen.crop, chosen.square, chosen.blur)

@@ -25,7 +25,11 @@ Doubles = NDArray[np.float64]
 FREQUENCIES = ("r", "c", "f")
 _TABLES = ("images", "annotations", "categories")
 _LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
+_FLAGS = ("iscrowd", "ignore")
 _IDS = 2**63
+CROWDS = "boxes around crowds"
+CROWD, IGNORED = "boxes of `iscrowd` 1", "boxes of `ignore` 1"
+"""Notes on an LVIS file, whose format has neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,9 @@ class Annotations:
         categories: as the file has them, by id.
         ids, image, label: (b,) id, picture and class of each box, in the order of the file.
         boxes: (b, 4); areas: (b,) in square pixels, of the mask where there is one; what small and large are told by.
-        crowd: (b,) boxes around many objects: found ones inside of them count neither for nor against.
+        ignored: (b,) boxes that count neither for nor against, as the evaluators have it: of COCO's files those of
+            `iscrowd` 1, around many objects, and what is found inside of them; of LVIS's those of `ignore` 1, which are
+            matched as others are. pycocotools 2.0.11 does not read `ignore`, nor lvis 0.5.3 `iscrowd`.
         empty: (b,) boxes without area: no picture of them can be shown.
         notes: {what: how many} of boxes that deserve a word.
     """
@@ -71,7 +77,7 @@ class Annotations:
     label: Ints
     boxes: Doubles
     areas: Doubles
-    crowd: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
     empty: NDArray[np.bool_]
     notes: Mapping[str, int] = field(default_factory=dict)
 
@@ -145,7 +151,7 @@ def _read(path: Path, stamp: tuple[int, int], federated: bool, file_of: FileOf) 
     doubled = _doubled(one.file for one in pictures)
     if doubled is not None:
         raise DataError(f"{where}: two images are the file '{doubled}'; it is damaged")
-    found = _boxes(where, content["annotations"], pictures, place)
+    found = _boxes(where, content["annotations"], pictures, place, federated)
     return Annotations(path, federated, pictures, tuple(categories), **found)
 
 
@@ -245,7 +251,11 @@ def below(path: str) -> bool:
 
 
 def _boxes(
-    where: str, rows: Sequence[Mapping[str, Any]], pictures: Sequence[Picture], place: Mapping[int, int]
+    where: str,
+    rows: Sequence[Mapping[str, Any]],
+    pictures: Sequence[Picture],
+    place: Mapping[int, int],
+    federated: bool,
 ) -> dict[str, Any]:
     if not rows:
         raise DataError(f"{where}: 'annotations' is empty; there is nothing to find")
@@ -257,22 +267,24 @@ def _boxes(
                 raise DataError(
                     f"{where}: annotation {row['id']} has the {key} {row.get(key)!r}, which the file does not have"
                 )
-        if row.get("iscrowd", 0) not in (0, 1):
-            raise DataError(f"{where}: annotation {row['id']} has the iscrowd {row['iscrowd']!r}; it is 0 or 1")
+        for key in _FLAGS if federated else _FLAGS[:1]:
+            if row.get(key, 0) not in (0, 1):
+                raise DataError(f"{where}: annotation {row['id']} has the {key} {row[key]!r}; it is 0 or 1")
     image = np.array([at[row["image_id"]] for row in rows], dtype=np.int64)
     boxes = box_table(where, "annotation", [(row["id"], row.get("bbox")) for row in rows])
     sizes = np.array([(one.width, one.height) for one in pictures], dtype=np.float64)[image]
     notes = check_inside(where, "annotation", [row["id"] for row in rows], boxes, sizes)
-    crowd = np.array([bool(row.get("iscrowd", 0)) for row in rows])
+    crowd, left_out = (np.array([bool(row.get(key, 0)) for row in rows]) for key in _FLAGS)
+    flags = {CROWD: crowd, IGNORED: left_out} if federated else {CROWDS: crowd}
     return {
         "ids": np.array([row["id"] for row in rows], dtype=np.int64),
         "image": image,
         "label": np.array([place[row["category_id"]] for row in rows], dtype=np.int64),
         "boxes": boxes,
         "areas": _areas(where, rows, boxes),
-        "crowd": crowd,
+        "ignored": left_out if federated else crowd,
         "empty": (boxes[:, 2:] <= 0).any(axis=1),
-        "notes": {**notes, "boxes around crowds": int(crowd.sum())},
+        "notes": {**notes, **{what: int(flag.sum()) for what, flag in flags.items()}},
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trireme.benchmarks.base import RowBenchmark
-from trireme.benchmarks.detection.annotations import Annotations
+from trireme.benchmarks.detection.annotations import CROWD, CROWDS, IGNORED, Annotations
 from trireme.benchmarks.detection.precision import PrecisionEvaluator, metric_names
 from trireme.benchmarks.detection.proposals import read_proposals
 from trireme.benchmarks.detection.results import Boxes, Detections, Scoring, detections, write_json_results
@@ -106,7 +106,8 @@ class DetectionBenchmark(RowBenchmark):
 
     def metric_codes(self) -> list[list[str]]:
         """[name, hash of its source] of every metric; of average precisions what they are made by."""
-        made = fingerprint([METHOD, self.most])
+        flags = [[what, n] for what, n in self.annotations.notes.items() if what in (CROWD, IGNORED) and n]
+        made = fingerprint([METHOD, self.most, *flags])
         return [[name, made] if name in self.set_metrics else [name, metric_code(name)] for name in self.metrics]
 
     def fingerprint(self, role: Role = Role.TEST) -> str:
@@ -169,8 +170,10 @@ def make_benchmark(
         DataError: the proposals are not for these pictures, or there is nothing to find.
     """
     asked, labels = _asked(annotations, options.proposals)
-    if not (annotations.known & ~annotations.crowd).any():
-        raise DataError(f"annotation file {annotations.path} has nothing to find: its boxes are crowds or of `area` 0")
+    if not (annotations.known & ~annotations.ignored).any():
+        raise DataError(
+            f"annotation file {annotations.path} has nothing to find: its boxes are crowds, ignored or of `area` 0"
+        )
     _tell(annotations.path, {_FLAT: int((~annotations.known).sum()), _NOUGHT: int((annotations.ids == 0).sum())})
     files = [one.file for one in annotations.pictures]
     digests = [hashes.get(file) for file in files] if hashes is not None else _hashes(folder, files)
@@ -212,7 +215,7 @@ def _asked(annotations: Annotations, proposals: Path | None) -> tuple[Boxes, Int
         names = [f"{ids[i]}/p{rank}" for i, rank in zip(read.image.tolist(), read.rank.tolist(), strict=True)]
         return Boxes(names, read.image, read.boxes, read.objectness), np.full(len(names), -1, dtype=np.int64)
     _tell(annotations.path, annotations.notes)
-    rows = np.flatnonzero(~annotations.crowd & ~annotations.empty)
+    rows = np.flatnonzero(~annotations.ignored & ~annotations.empty)
     if not len(rows):
         raise DataError(f"annotation file {annotations.path} has no box that can be shown")
     image = annotations.image[rows]
@@ -227,7 +230,9 @@ _TOLD = {
     _FLAT: "are not among those to find, as LVIS's evaluator has it",
     _NOUGHT: "can be found here; pycocotools and lvis take its match for none, so their AP can be lower",
     "boxes over an edge": "are shown and scored as they are",
-    "boxes around crowds": "are not asked about",
+    CROWDS: "are not asked about",
+    CROWD: "are asked about and should be found, as LVIS's evaluator has it",
+    IGNORED: "are not asked about and count neither for nor against, as LVIS's evaluator has it",
 }
 
 

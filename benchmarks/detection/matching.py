@@ -21,6 +21,9 @@ from trireme.types import Ints
 AREAS = ("all", "small", "medium", "large")
 THRESHOLDS = 10
 """Overlaps from 0.50 to 0.95."""
+_BEYOND = 1e12
+"""An area outside of every range of sizes: the library reads no `ignore`, and ignores a box of such an area as LVIS's
+evaluator ignores one of `ignore` 1. A crowd would be matched in another way."""
 Bools = NDArray[np.bool_]
 
 
@@ -72,7 +75,7 @@ def matches(annotations: Annotations, found: Detections, most: int) -> Iterator[
     of_class = _by_class(found.label, np.flatnonzero(counted), len(annotations.categories))
     boxes = _by_class(annotations.label, known, len(annotations.categories))
     for label, held in enumerate(boxes):
-        if not annotations.crowd[held].all():  # with crowds alone there is nothing to find
+        if not annotations.ignored[held].all():  # with such alone there is nothing to find
             yield label, _of_class(module, annotations, label, held, found, of_class[label], most)
 
 
@@ -130,14 +133,15 @@ def _dataset(annotations: Annotations, label: int, held: Ints, pictures: Sequenc
             row["neg_category_ids"] = [label + 1] if label in one.absent else []
             row["not_exhaustive_category_ids"] = [label + 1] if label in one.partial else []
         images.append(row)
+    lvis = annotations.federated
     boxes = [
         {
             "id": number + 1,
             "image_id": int(annotations.image[row]) + 1,
             "category_id": label + 1,
             "bbox": annotations.boxes[row].tolist(),
-            "area": float(annotations.areas[row]),
-            "iscrowd": int(annotations.crowd[row]),
+            "area": _BEYOND if lvis and annotations.ignored[row] else float(annotations.areas[row]),
+            "iscrowd": int(annotations.ignored[row] and not lvis),
         }
         for number, row in enumerate(held)
     ]

@@ -168,7 +168,7 @@ def test_boxes_that_deserve_a_word(tmp_path: Path) -> None:
     found = read(tmp_path / "a.json", content, federated=False)
     assert found.notes == {"boxes without area": 1, "boxes over an edge": 1, "boxes around crowds": crowds}
     assert np.flatnonzero(found.empty).tolist() == [0]
-    assert found.crowd.tolist() == [bool(box["iscrowd"]) for box in content["annotations"]]
+    assert found.ignored.tolist() == [bool(box["iscrowd"]) for box in content["annotations"]]
 
 
 @pytest.mark.parametrize("federated", [False, True])

@@ -17,7 +17,9 @@ import pytest
 
 from tests.benchmarks.detection_fixtures import (
     LAYOUTS,
+    annotation_file,
     coco_layout,
+    draw,
     lvis_layout,
     opened,
     predictions,
@@ -25,6 +27,7 @@ from tests.benchmarks.detection_fixtures import (
     table,
     write,
 )
+from trireme.benchmarks.custom.annotated import open_benchmark as open_own
 from trireme.benchmarks.detection import write_results
 from trireme.benchmarks.detection.benchmark import DetectionBenchmark
 from trireme.benchmarks.detection.precision import PrecisionEvaluator
@@ -166,7 +169,7 @@ def test_nothing_to_find_is_named(root: Path, tmp_path: Path, given: str) -> Non
     for box in content["annotations"]:
         box["area"] = 0
     write(root / "lvis" / "lvis_v1_val.json", content)
-    with pytest.raises(DataError, match="has nothing to find: its boxes are crowds or of `area` 0"):
+    with pytest.raises(DataError, match="has nothing to find: its boxes are crowds, ignored or of `area` 0"):
         opened("lvis", content, **where)
 
 
@@ -185,6 +188,39 @@ def test_as_coco_says(root: Path, tmp_path: Path, labels: str, given: str) -> No
     evaluator = evaluated(benchmark, predicted)
     found = evaluator.values(once(evaluator))
     assert {metric: found["all", metric] for metric in COCO_PLACES} == pytest.approx(expected, abs=1e-12)
+    assert 0.02 < expected["ap"] < 0.95
+
+
+@pytest.mark.parametrize("labels", ["one", "many"])
+@pytest.mark.parametrize("given", ["ground-truth", "proposals"])
+@pytest.mark.parametrize("scheme", ["lvis", "coco"])
+def test_flags_of_own_files_are_read_as_the_evaluators_read_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, given: str, labels: str
+) -> None:
+    """`ignore` and `iscrowd` in files of both formats: of COCO's format one of them counts, of LVIS's the other."""
+    content = annotation_file(seed=4, federated=scheme == "lvis")
+    rng = np.random.default_rng(4)
+    for box in content["annotations"]:
+        box |= {"iscrowd": int(rng.random() < 0.15), "ignore": int(rng.random() < 0.3)}
+    draw(tmp_path, content)
+    file = write(tmp_path / "boxes.json", content)
+    boxes = None if given == "ground-truth" else proposals(content, 4)
+    where = {} if boxes is None else {"boxes": str(write(tmp_path / "p.json", boxes))}
+    benchmark = open_own(f"{scheme}:{file}", labels=labels, **where)
+    left_out = "ignore" if scheme == "lvis" else "iscrowd"
+    asked = [box for box in content["annotations"] if not box[left_out]] if boxes is None else boxes
+    assert len(benchmark.samples()) == len(asked)
+    predicted = predictions(benchmark, 4, right=0.7, boxes=boxes)
+    write_results(benchmark, predicted, tmp_path / "results.json")
+    evaluator = evaluated(benchmark, predicted)
+    found = evaluator.values(once(evaluator))
+    expected: dict[str, float] = (
+        by_lvis(file, tmp_path / "results.json", monkeypatch)
+        if scheme == "lvis"
+        else by_coco(file, tmp_path / "results.json")
+    )
+    assert {metric: found["all", metric] for metric in expected} == pytest.approx(expected, abs=1e-12)
+    assert np.nanmax(np.abs(evaluator.accumulated(once(evaluator)) - evaluator._point)) < 1e-12
     assert 0.02 < expected["ap"] < 0.95
 
 
