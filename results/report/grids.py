@@ -150,8 +150,9 @@ def _overview(metric: str, parts: Sequence[Part]) -> Grid:
         cells = [score_cell(rows[key].get(part.name), best[part.name]) for part in parts]
         body.append([Cell(label, family=families[key]), *cells])
     columns = [("method", False), *((part.name, True) for part in parts)]
+    subsets = "/".join(dict.fromkeys(part.subsets[0] for part in parts))
     return Grid(
-        f"{metric} in %, all classes, of methods with several benchmarks; bold: the best of all that ran there.",
+        f"{metric} in %, {subsets}, of methods with several benchmarks; bold: the best of all that ran there.",
         columns,
         body,
     )

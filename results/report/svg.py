@@ -114,7 +114,9 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def percent_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """The same, within 0 and 100."""
+    """The same, within 0 and 100, and never one alone."""
+    if high - low < 1:
+        low, high = low - 1, high + 1
     return [value for value in ticks(max(0.0, low), min(100.0, high), most) if 0 <= value <= 100]
 
 
