@@ -103,13 +103,9 @@ def find(name: str, file: Path | None = None) -> tuple[Paper, list[Table]]:
     else:
         shipped = papers()
         if first not in shipped:
-            raise unknown_name("paper", first, [*shipped, *_all_names(shipped.values())] if slash else shipped)
+            raise unknown_name("paper", first, shipped)
         paper = read_paper(shipped[first])
     return paper, [paper.table(name)] if slash else list(paper.tables)
-
-
-def _all_names(files: Iterable[Path]) -> list[str]:
-    return [table.name for path in files for table in read_paper(path).tables]
 
 
 def _pair(text: str) -> tuple[str, str]:
