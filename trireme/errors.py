@@ -26,6 +26,18 @@ class MemoryMismatchError(TriremeError):
     """A memory or an embedding does not belong to the encoder that queries it."""
 
 
+class BrokenRuleError(TriremeError):
+    """A method, benchmark, encoder or ranker does what its contract forbids.
+
+    Attributes:
+        rule: which one, as `trireme check` calls it.
+    """
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name nobody registered, with the nearest known one.
 

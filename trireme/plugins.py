@@ -47,20 +47,19 @@ def plugin_of(entry: EntryPoint) -> Plugin:
     return Plugin(entry.dist.name, entry.dist.version)
 
 
-def fault(entry: EntryPoint) -> str:
-    """Why it cannot work, as the end of a sentence that begins with its name; "" where nothing is wrong."""
+def fault(entry: EntryPoint) -> tuple[str, str] | None:
+    """The rule that it breaks, "import" or "requires", and how; None where nothing is wrong."""
     if entry.pattern.match(entry.value) is None:
-        return f"breaks the rule 'import': its entry point is '{entry.value}', write module:attribute"
+        return "import", f"its entry point is '{entry.value}', write module:attribute"
     if wanted := _too_new(entry):
-        return (
-            f"breaks the rule 'requires': it wants {wanted} and this is {__version__}; upgrade Trireme, or install a "
-            f"version of {plugin_of(entry).package} for this one"
-        )
+        package = plugin_of(entry).package
+        advice = f"upgrade Trireme, or install a version of {package} for this one"
+        return "requires", f"it wants {wanted} and this is {__version__}; {advice}"
     try:
         absent = find_spec(entry.module.partition(".")[0]) is None
     except (ImportError, ValueError):
         absent = True
-    return f"breaks the rule 'import': there is no module '{entry.module}'; install it again" if absent else ""
+    return ("import", f"there is no module '{entry.module}'; install it again") if absent else None
 
 
 def _too_new(entry: EntryPoint) -> str:

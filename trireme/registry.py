@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from trireme.errors import TriremeError, UsageError, unknown_name
+from trireme.errors import BrokenRuleError, TriremeError, UsageError, unknown_name
 from trireme.plugins import Plugin, entries, fault, plugin_of
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ _WORLD_DETECTION = ("detection", "detection-proposals", "detection-validation")
 _IMAGE_TEXT = "trireme.benchmarks.image_text"
 _IMAGE_TEXT_SETS = ("coco-captions", "flickr30k")
 _WORLD_RETRIEVAL = ("retrieval", "retrieval-validation", "tiny-retrieval", "tiny-retrieval-validation")
+_MOCKS = "trireme.conformance.mocks"
+_MOCK_BENCHMARKS = ("zero-shot", "few-shot", "detection", "retrieval", "validation", "retrieval-validation")
+_MOCK_PAIRS = ("zero-shot", "few-shot", "detection", "retrieval", "train")
 _WORLD_PAIRS = ("memory", "train", "train-common", "train-fresh", "tiny-memory", "tiny-train")
 
 
@@ -139,26 +142,26 @@ class Registry:
             return None
         return next((plugin_of(entry) for entry in entries(self.group) if entry.name == name), None)
 
-    def fault(self, name: str) -> str:
-        """Why what a plugin registered under this name cannot be used, as far as that shows without importing it.
-
-        Returns:
-            One line that names the plugin and the rule that it breaks; "" where nothing is wrong.
-        """
+    def fault(self, name: str) -> BrokenRuleError | None:
+        """Why what a plugin registered under this name cannot be used, as far as that shows without importing it."""
         entry = next((one for one in entries(self.group) if one.name == name), None)
-        found = "" if entry is None or self._prefix(name) is not None else fault(entry)
-        return f"{self.kind} '{name}' of {plugin_of(entry)} {found}" if entry is not None and found else ""
+        found = None if entry is None or self._prefix(name) is not None else fault(entry)
+        return None if entry is None or found is None else self._broken(name, plugin_of(entry), *found)
+
+    def _broken(self, name: str, plugin: Plugin, rule: str, what: str) -> BrokenRuleError:
+        return BrokenRuleError(rule, f"{self.kind} '{name}' of {plugin} breaks the rule '{rule}': {what}")
 
     def load(self, name: str) -> Any:
         """Import the object behind a name.
 
         Raises:
             UsageError: unknown name.
-            TriremeError: its module or attribute cannot be imported; of a plugin, whatever it raises.
+            TriremeError: its module or attribute cannot be imported.
+            BrokenRuleError: a plugin wants another version of Trireme, or raises whatever it may when it is imported.
         """
         target, plugin = self.target(name), self.plugin(name)
         if known := self.fault(name):
-            raise TriremeError(known)
+            raise known
         if plugin is None:
             try:
                 return imported(target)
@@ -168,10 +171,8 @@ class Registry:
             return imported(target)
         except (Exception, SystemExit) as error:
             what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": ")
-            raise TriremeError(
-                f"{self.kind} '{name}' of {plugin} breaks the rule 'import': {target} raises {what}; repair it, or "
-                f"`pip uninstall {plugin.package}`"
-            ) from error
+            advice = f"repair it, or `pip uninstall {plugin.package}`"
+            raise self._broken(name, plugin, "import", f"{target} raises {what}; {advice}") from error
 
 
 def imported(target: str) -> Any:
@@ -209,6 +210,7 @@ BENCHMARKS = Registry(
         **{f"world/{name}": f"{_DETECTION}.world:open_benchmark" for name in _WORLD_DETECTION},
         **dict.fromkeys(_IMAGE_TEXT_SETS, f"{_IMAGE_TEXT}.sets:open_benchmark"),
         **{f"world/{name}": f"{_IMAGE_TEXT}.world:open_benchmark" for name in _WORLD_RETRIEVAL},
+        **{f"mock/{name}": f"{_MOCKS}:open_benchmark" for name in _MOCK_BENCHMARKS},
     },
     {
         **dict.fromkeys(_OWN, f"{_CUSTOM}:open_benchmark"),
@@ -226,6 +228,7 @@ PAIR_SETS = Registry(
         **dict.fromkeys(_OVEN, f"{_DATASETS}:open_pairs"),
         **dict.fromkeys(_DISCOVERY, "trireme.benchmarks.discovery:open_pairs"),
         **dict.fromkeys(_IMAGE_TEXT_SETS, f"{_IMAGE_TEXT}.sets:open_pairs"),
+        **{f"mock/{name}": f"{_MOCKS}:open_pairs" for name in _MOCK_PAIRS},
     },
     {
         **dict.fromkeys(_OWN, f"{_CUSTOM}:open_pairs"),
@@ -240,6 +243,7 @@ ENCODERS = Registry(
         "lite": "trireme.retrieval.encoders.lite:LiteEncoder",
         "open_clip": "trireme.retrieval.encoders.openclip:OpenClipEncoder",
         "transformers": "trireme.retrieval.encoders.hf:TransformersEncoder",
+        "mock": "trireme.conformance.mock_encoder:MockEncoder",
     },
 )
 
@@ -251,6 +255,7 @@ RANKERS = Registry(
         "transformers": "trireme.methods.rankers.hf:TransformersEngine",
         "vllm": "trireme.methods.rankers.vllm:VllmEngine",
         "vllm-server": "trireme.methods.rankers.server:ServerEngine",
+        "mock": "trireme.conformance.mock_ranker:MockRanker",
     },
 )
 

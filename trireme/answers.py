@@ -1,0 +1,77 @@
+"""What every answer of a method must be. A run that breaks one of these rules fails by its name; it never scores.
+
+Shapes: n samples, m ranked classes, k candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from trireme.errors import BrokenRuleError
+from trireme.types import Predictions
+
+
+def check_answers(predictions: Any, samples: int, classes: int, method: str, repeats: bool = False) -> None:
+    """Refuse predictions that cannot be scored.
+
+    Args:
+        samples: how many were asked about, n.
+        classes: how many there are.
+        method: its name, for the message.
+        repeats: a class may stand twice in a row (in retrieval, where rows are labels of what was found).
+
+    Raises:
+        BrokenRuleError: naming the method and the first rule that it breaks: shapes, numbers or ids.
+    """
+    for rule, fault in faults(predictions, samples, classes, repeats):
+        raise BrokenRuleError(rule, f"method '{method}' breaks the rule '{rule}': {fault}")
+
+
+def faults(predictions: Any, samples: int, classes: int, repeats: bool = False) -> Iterator[tuple[str, str]]:
+    """(rule, what is wrong), shapes first: where they are wrong, nothing else is looked at."""
+    if wrong := _wrong_shape(predictions, samples):
+        yield "shapes", wrong
+        return
+    ranked, scores = predictions.ranked, predictions.scores
+    kept = ranked >= 0
+    if bad := int(np.isnan(scores[kept]).sum()):
+        yield "numbers", f"{bad} of {int(kept.sum())} scores are NaN; give each class a number"
+    parts = {"ranked": ranked} | ({} if predictions.candidates is None else {"candidates": predictions.candidates})
+    for name, part in parts.items():
+        outside = np.unique(part[(part < -1) | (part >= classes)])
+        if len(outside):
+            yield "ids", f"{name} holds class {outside[0]} of {classes} classes; give 0 to {classes - 1}, -1 for none"
+    if (kept[:, 1:] & ~kept[:, :-1]).any():
+        yield "ids", "ranked has a class after a -1; -1 stands only at the end of a row"
+    ordered = np.sort(ranked, axis=1)
+    if not repeats and ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
+        yield "ids", "ranked names a class twice in one row"
+
+
+def _wrong_shape(predictions: Any, n: int) -> str:
+    if not isinstance(predictions, Predictions):
+        return f"predict gives {type(predictions).__name__}; give trireme.types.Predictions"
+    ranked, scores, candidates = predictions.ranked, predictions.scores, predictions.candidates
+    named = {"ranked": (ranked, "i"), "scores": (scores, "f")}
+    if candidates is not None:
+        named["candidates"] = (candidates, "i")
+    for name, (part, kind) in named.items():
+        if not isinstance(part, np.ndarray) or part.ndim != 2:
+            return f"{name} is {_shown(part)}; give an array (n, m)"
+        if part.dtype.kind != kind:
+            return f"{name} has dtype {part.dtype}; give {'int64' if kind == 'i' else 'float32'}"
+        if len(part) != n:
+            return f"asked for {n} samples it answered with {name} {part.shape}; give one row a sample"
+    if ranked.shape != scores.shape:
+        return f"ranked is {ranked.shape} and scores are {scores.shape}; give one score a class"
+    lengths = {name: len(values) for name, values in predictions.extras.items()}
+    return next(
+        (f"the extra '{name}' has {size} values for {n} samples" for name, size in lengths.items() if size != n), ""
+    )
+
+
+def _shown(part: Any) -> str:
+    return f"an array {part.shape}" if isinstance(part, np.ndarray) else type(part).__name__

@@ -1,0 +1,135 @@
+"""Asking a fitted method about samples, comparing what it answers, and watching that it leaves alone what it is given.
+
+Shapes: n samples, m ranked classes, d embedding dimension.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+
+from trireme.answers import check_answers
+from trireme.conformance.report import broken
+from trireme.errors import BrokenRuleError
+from trireme.methods.base import Context
+from trireme.types import Floats, ImageRef, Sample, Task
+
+Answers = Mapping[str, Any]
+"""Sample id -> its answer: (m,) ranked classes and scores, or in retrieval an embedding (d,)."""
+_TOLERANCE = 1e-5
+"""Scores are equal within this: sums of float32 in another order differ by less on the mock tasks."""
+
+
+def ask(method: Any, samples: Sequence[Sample], task: Task, classes: int, batch: int = 7) -> dict[str, Any]:
+    """The answers to samples in their order, so many at a time.
+
+    Raises:
+        BrokenRuleError: what it gives has the wrong shape, holds NaN or a class that is not there.
+    """
+    found: dict[str, Any] = {}
+    for start in range(0, len(samples), batch):
+        part = list(samples[start : start + batch])
+        found |= _embedded(method, part) if task is Task.RETRIEVAL else _ranked(method, part, classes)
+    return found
+
+
+def _ranked(method: Any, samples: list[Sample], classes: int) -> dict[str, Any]:
+    given = list(samples)
+    predictions = method.predict(given)
+    if given != samples:
+        raise BrokenRuleError("inputs", "predict changes the list of samples that it is given; copy it")
+    check_answers(predictions, len(samples), classes, type(method).__name__)
+    rows = zip(samples, predictions.ranked, predictions.scores, strict=True)
+    return {sample.id: (ranked[ranked >= 0], scores[ranked >= 0]) for sample, ranked, scores in rows}
+
+
+def _embedded(method: Any, samples: Sequence[Sample]) -> dict[str, Any]:
+    shown, told = [one for one in samples if not one.text], [one for one in samples if one.text]
+    sides: list[tuple[str, Any, list[Sample], list[Any]]] = [
+        ("embed_images", method.embed_images, shown, [one.image for one in shown]),
+        ("embed_texts", method.embed_texts, told, [one.text for one in told]),
+    ]
+    found: dict[str, Any] = {}
+    for name, embed, asked, items in sides:
+        if not items:
+            continue
+        rows = embed(list(items))
+        if not isinstance(rows, np.ndarray) or rows.ndim != 2 or len(rows) != len(items):
+            shape = getattr(rows, "shape", type(rows).__name__)
+            raise BrokenRuleError("shapes", f"{name} gives {shape} for {len(items)} items; give an array (n, d)")
+        if not np.isfinite(rows).all():
+            raise BrokenRuleError("numbers", f"{name} gives NaN or infinity")
+        found |= {one.id: row for one, row in zip(asked, rows, strict=True)}
+    if len({row.shape for row in found.values()}) > 1:
+        raise BrokenRuleError("shapes", "embed_images and embed_texts give embeddings of different sizes")
+    return found
+
+
+def difference(before: Answers, after: Answers) -> str:
+    """What differs between two sets of answers, "" where nothing does."""
+    changed = [one for one in before if not _same(before[one], after[one])]
+    return f"{len(changed)} of {len(before)} answers differ (first: sample {changed[0]})" if changed else ""
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple):
+        return np.array_equal(one[0], other[0]) and _near(one[1], other[1])
+    return _near(one, other)
+
+
+def _near(one: Floats, other: Floats) -> bool:
+    return one.shape == other.shape and bool(np.allclose(one, other, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True))
+
+
+def require_same(before: Answers, after: Answers, why: str) -> None:
+    """BrokenRuleError where answers differ; `why` says what they must not depend on."""
+    if found := difference(before, after):
+        raise broken(f"{found}; {why}")
+
+
+def snapshot(method: Any, context: Context) -> dict[str, Any]:
+    """Everything of a context that a method could change, and its own configuration, by name."""
+    memory, validation = context.memory, context.validation
+    held = {f"context.{field.name}": getattr(context, field.name) for field in fields(context)}
+    held = {name: value if isinstance(value, str | int | tuple) else id(value) for name, value in held.items()}
+    config = getattr(method, "config", None)
+    return {
+        **held,
+        "the memory's labels": memory.labels.tolist() if memory is not None else None,
+        "the memory's ids": memory.ids.tolist() if memory is not None else None,
+        "the validation samples": list(validation.samples) if validation is not None else None,
+        "its own config": repr(asdict(config))
+        if config is not None and hasattr(config, "__dataclass_fields__")
+        else "",
+    }
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """The first thing that changed between two snapshots, "" for none."""
+    return next((name for name, value in before.items() if after[name] != value), "")
+
+
+def disturb(seed: int) -> None:
+    """Set every global random state to something else: a method that draws from one of them gives itself away."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def poisoned(samples: Sequence[Sample], classes: int, paths: Mapping[str, str]) -> dict[str, Sample]:
+    """Id -> the same picture under another id and path, with a wrong label and group.
+
+    Args:
+        paths: of copies of the pictures, by path.
+    """
+    found = {}
+    for place, one in enumerate(samples):
+        copy = ImageRef(paths[one.image.path], one.image.sha256, one.image.region)
+        found[one.id] = Sample(f"poison-{place}", copy, place % classes, group="poison")
+    return found
