@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.layouts_few_shot import FEW_SHOT
+from tests.docs import ROOT, run_page
 from tests.end_to_end.conftest import Place
 from trireme.benchmarks.datasets.catalogue import PUBLISHED
+from trireme.files import home
 from trireme.results import find_runs
 from trireme.results.paper import papers
 
@@ -184,3 +186,12 @@ def test_results_are_stored_as_expected_and_hold(world_runs: Place) -> None:
     cells(world_runs, *CHOSEN, "--tables", str(file), code=0)
     done = world_runs.trireme("reproduce", "reco/table1", "--collect", "--expect", str(file), code=2)
     assert "published values, which are never overwritten" in done.stderr
+
+
+def test_the_page_does_what_it_shows(world: None, tmp_path: Path) -> None:
+    """docs/reproduce.md in the default home, where the world and its embeddings are."""
+    printed = run_page(ROOT / "docs" / "reproduce.md", tmp_path, home())
+    assert "rar/semi-supervised" not in printed
+    assert "react/semi-supervised" in printed
+    assert printed.count("6 reproduced, 0 off, 0 protocol differs, 0 not run") == 2
+    assert (tmp_path / "expected.json").exists()
