@@ -51,6 +51,7 @@ def checked_rows(allowed: Ints, size: int, what: str) -> Ints:
 
 
 def empty_hits(n: int, k: int) -> Hits:
+    """(n, k) hits of nothing: rows -1, scores -inf."""
     return Hits(np.full((n, k), -1, dtype=np.int64), np.full((n, k), -np.inf, dtype=np.float32))
 
 

@@ -23,6 +23,7 @@ class Progress:
         self._last_line = self._start
 
     def advance(self, n: int = 1) -> None:
+        """Count n more, and say so every 15 seconds."""
         self.done += n
         now = time.monotonic()
         if now - self._last_line >= 15:
@@ -55,6 +56,7 @@ class _RichProgress(Progress):
         self._bar.start()
 
     def advance(self, n: int = 1) -> None:
+        """Count n more."""
         self.done += n
         rate = self.done / max(time.monotonic() - self._start, 1e-9)
         self._bar.update(self._task, advance=n, rate=f"{rate:.1f} {self.unit}/s")

@@ -48,6 +48,7 @@ class DiscoveryBenchmark(RowBenchmark):
         return {}
 
     def metric_codes(self) -> list[list[str]]:
+        """Each metric with a hash of the code that computes it."""
         shared = [inspect.getsource(one) for one in (SampleMean, DiscoveryBenchmark.evaluator)]
         matched = [*shared, inspect.getsource(ClusterAccuracy)]
         cosine = [*shared, inspect.getsource(Sentences.embed), self.sentences.fingerprint]

@@ -59,6 +59,7 @@ def _best(part: Part, subset: str) -> float:
 
 
 def score_cell(score: Score | None, best: float = math.nan) -> Cell:
+    """A score with its interval below it, bold where it is the best; a dash where there is none."""
     if score is None or math.isnan(score.value):
         return Cell(MISSING)
     small = "" if math.isnan(score.low) else f"{score.low:.1f}–{score.high:.1f}"

@@ -85,6 +85,7 @@ def families_of(found: Sequence[str]) -> list[str]:
 
 
 def text_width(text: str) -> float:
+    """About how wide a label is, in units of the drawing."""
     return _CHARACTER * len(text)
 
 
@@ -95,11 +96,13 @@ def shortened(text: str, width: float) -> str:
 
 
 def linear(low: float, high: float, start: float, end: float) -> Scale:
+    """From values between `low` and `high` to places between `start` and `end`."""
     span = (high - low) or 1.0
     return lambda value: start + (value - low) / span * (end - start)
 
 
 def logarithmic(low: float, high: float, start: float, end: float) -> Scale:
+    """As `linear`, in powers of ten; all values above 0."""
     inner = linear(math.log10(low), math.log10(high), start, end)
     return lambda value: inner(math.log10(value))
 

@@ -8,6 +8,7 @@ OUT_HELP = "Folder of the run records, as given to `trireme run out=`."
 
 
 def group(text: str) -> typer.Typer:
+    """Commands that share a line of help."""
     return typer.Typer(
         help=text,
         add_completion=False,
@@ -18,6 +19,7 @@ def group(text: str) -> typer.Typer:
 
 
 def examples(*lines: str) -> str:
+    """The end of a command's help: command lines, which the tests check (tests/test_docs.py)."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 

@@ -64,6 +64,7 @@ class Setting:
 
     @cached_property
     def encoder(self) -> Encoder:
+        """The mock encoder, or a tiny open_clip model for methods that need a real one."""
         if self.kind == "mock":
             return MockEncoder()
         from trireme.retrieval.encoders.openclip import OpenClipEncoder
