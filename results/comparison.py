@@ -276,10 +276,14 @@ def _pooled(members: Sequence[Setting], metric: str) -> Row | None:
         return None
     joined = [tuple(_joined([pairs[seed][side] for pairs in by_seed], metric) for side in (0, 1)) for seed in seeds]
     difference = joint_paired_difference([(a, b) for a, b in joined], metric)
-    told = members[0].told | {"benchmark": POOLED, "seeds": ",".join(map(str, seeds)), "runs": ""}
-    memories = dict.fromkeys(one.told["memory"] for one in members)
-    told["memory"] = next(iter(memories)) if len(memories) == 1 else "each its own"
-    return replace(_row(members[0], "all", metric, difference), **told)
+    memories = {one.told["memory"] for one in members}
+    return replace(
+        _row(members[0], "all", metric, difference),
+        benchmark=POOLED,
+        memory=memories.pop() if len(memories) == 1 else "each its own",
+        seeds=",".join(map(str, seeds)),
+        runs="",
+    )
 
 
 def _joined(runs: Sequence[RunRecord], metric: str) -> Any:

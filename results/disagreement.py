@@ -137,6 +137,6 @@ def _most(changes: Sequence[ClassChange], sign: int) -> list[ClassChange]:
 
 def _flip(sample: str, winner: str, a: Mapping[str, Any], b: Mapping[str, Any], shown: Shown) -> Flip:
     ref = shown.pictures.get(sample)
-    said = [shown.name(row["ranked"][0]) if row["ranked"] else "nothing" for row in (a, b)]
+    said_a, said_b = (shown.name(row["ranked"][0]) if row["ranked"] else "nothing" for row in (a, b))
     box = None if ref is None or ref.region is None else ref.region.box
-    return Flip(sample, winner, shown.name(a["label"]), *said, "" if ref is None else ref.path, box)
+    return Flip(sample, winner, shown.name(a["label"]), said_a, said_b, "" if ref is None else ref.path, box)

@@ -85,7 +85,8 @@ def _right(line: Line, table: Any, labels: NDArray[np.int64]) -> NDArray[np.bool
     if RIGHT in column_metrics(line.records[0].data):
         found: NDArray[np.bool_] = table[RIGHT].to_numpy(zero_copy_only=False) == 1
         return found
-    return np.array(first_choices(table)) == labels
+    said: NDArray[np.bool_] = np.array(first_choices(table)) == labels
+    return said
 
 
 def first_choices(table: Any) -> list[int]:

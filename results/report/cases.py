@@ -114,19 +114,19 @@ def choose(found: Answers, count: int, seed: int = 0) -> list[tuple[int, str]]:
     Of those that methods disagree on, the most even splits come first, of these the ones that a ranker changed; of
     those that all have wrong, the ones whose right class is farthest down.
     """
-    rows = np.flatnonzero(found.answered)
+    rows = [int(row) for row in np.flatnonzero(found.answered)]
     wrong = (~found.right).sum(axis=0)
     m = len(found.lines)
-    chance = {int(row): hashlib.sha256(f"{seed}/{found.samples[row]}".encode()).hexdigest() for row in rows}
+    chance = {row: hashlib.sha256(f"{seed}/{found.samples[row]}".encode()).hexdigest() for row in rows}
     changed = _changed(found)
-    differ = [int(row) for row in rows if 0 < wrong[row] < m]
+    differ = [row for row in rows if 0 < wrong[row] < m]
     differ.sort(key=lambda row: (not changed[row], abs(2 * int(wrong[row]) - m), chance[row]))
-    hard = sorted((int(row) for row in rows if wrong[row] == m), key=lambda row: chance[row])
+    hard = sorted((row for row in rows if wrong[row] == m), key=lambda row: chance[row])
     depths = {row: _depth(found, row) for row in hard[: 20 * max(count, 1)]}
     queues = {
         "differ": differ,
         "wrong": sorted(depths, key=lambda row: (-depths[row], chance[row])),
-        "right": sorted((int(row) for row in rows if wrong[row] == 0), key=lambda row: chance[row]),
+        "right": sorted((row for row in rows if wrong[row] == 0), key=lambda row: chance[row]),
     }
     chosen: list[tuple[int, str]] = []
     turn = 0

@@ -188,7 +188,8 @@ def _costs(lines: Sequence[Line], key: str) -> list[tuple[float, Line]]:
 
 def _front(points: Sequence[tuple[float, float]], better: int) -> list[tuple[float, float]]:
     """The points that no other one beats in both, cheapest first, joined by steps."""
-    best, kept = -math.inf, []
+    best = -math.inf
+    kept: list[tuple[float, float]] = []
     for cost, score in sorted(points, key=lambda point: (-better * point[0], -point[1])):
         if score > best:
             kept += [(cost, best), (cost, score)] if kept else [(cost, score)]
@@ -226,7 +227,7 @@ def _sweep(
     )
     drawing = Drawing(_HEIGHT, f"{part.name}: {title.lower()}", text, name)
     up = percent_ticks(*_span([*(line.scores[subset] for one in series for _, line in one.points), *_flat(without)]))
-    room = min(130.0, max(text_width(one.label) for one in [*series, *without]) + 14)
+    room = min(130.0, max(map(text_width, [*(one.label for one in series), *(line.label for line in without)])) + 14)
     steps: list[float | None] = [*values, *([None] if whole else [])]
     place = linear(0, max(len(steps) - 1, 1), _LEFT + 16, WIDTH - room - 10)
     x = {value: place(i) for i, value in enumerate(steps)}

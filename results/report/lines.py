@@ -121,10 +121,7 @@ def _line(
     first, data = rows[0], records[0].data
     held = {str(row["subset"]): row for row in rows if row["metric"] == metric}
     ordered = [subset for subset in subsets if subset in held]
-    scores = {
-        subset: Score(*(held[subset][key] for key in ("score", "ci_low", "ci_high")), int(held[subset]["n"]))
-        for subset in ordered
-    }
+    scores = {subset: _score(held[subset]) for subset in ordered}
     hits = {row["subset"]: row["score"] for row in rows if str(row["metric"]).startswith(HIT)}
     facts = {key: first[key] for key in _FACTS if key in first and not pd.isna(first[key])}
     replies = {status: first.get(f"replies_{status}") for status in REPLY_STATUSES}
@@ -142,6 +139,10 @@ def _line(
         facts=facts,
         records=records,
     )
+
+
+def _score(row: Mapping[str, Any]) -> Score:
+    return Score(float(row["score"]), float(row["ci_low"]), float(row["ci_high"]), int(row["n"]))
 
 
 def _told_apart(lines: Sequence[Line]) -> list[Line]:
