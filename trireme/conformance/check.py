@@ -131,6 +131,8 @@ def _checked(kind: str, given: Any, make: Callable[[Path], Any], chosen: Sequenc
         except TriremeError as error:
             rule = error.rule if isinstance(error, BrokenRuleError) else "import"
             return Report(kind, name, source, (Outcome(rule, BROKEN, told(error)),))
+        except Exception as error:  # OmegaConf's own, for a Config that it cannot read
+            return Report(kind, name, source, (Outcome("config", BROKEN, told(error)),))
         return Report(kind, name, source, run_rules(_KINDS[kind][1], trial, chosen))
 
 
