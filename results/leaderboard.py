@@ -68,11 +68,12 @@ def load(path: Path | str, strict: bool = False) -> pd.DataFrame:
         Columns method, benchmark, role, subset, metric, main (is this the benchmark's main metric), score, ci_low,
         ci_high (percent), n, failed (samples), encoder, memory, memory_size (pairs), seed, supervision_training,
         supervision_inference, chosen_on ("validation" where the method chose settings on validation labels, else
-        missing), trained_parameters, images_per_second, seconds (all phases), peak_memory_mib, created, name, run,
-        registry (name of the method's class), config (hash of the method's config), setting (hash of all that can
-        change a score but benchmark and seed), the fingerprints of benchmark, encoder and memory, and of a method that
-        asks a ranker: ranker (its name), replies_ok, replies_repaired, replies_unreadable, replies_refused,
-        replies_timeout (samples), prompt_tokens, completion_tokens; missing for the others.
+        missing), validation (the benchmark that it chose on), trained_parameters, images_per_second, seconds (all
+        phases), peak_memory_mib, created, name, run, registry (name of the method's class), config (hash of the
+        method's config), setting (hash of all that can change a score but benchmark and seed), the fingerprints of
+        benchmark, encoder and memory, and of a method that asks a ranker: ranker (its name), replies_ok,
+        replies_repaired, replies_unreadable, replies_refused, replies_timeout (samples), prompt_tokens,
+        completion_tokens; missing for the others.
 
     Raises:
         DataError: the path does not exist; with `strict`, a record is damaged.

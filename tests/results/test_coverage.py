@@ -70,10 +70,9 @@ def seeds_coverage(seeds: int, between: float, experiments: int = EXPERIMENTS) -
     return held / experiments
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_means_over_seeds_that_differ_hold_the_truth(seeds: int) -> None:
-    """Seeds 5 points apart, as few-shot draws are."""
-    assert 0.93 <= seeds_coverage(seeds, between=0.05) <= 0.97
+def test_means_over_seeds_that_differ_hold_the_truth() -> None:
+    """Three seeds 5 points apart, as few-shot draws are."""
+    assert 0.93 <= seeds_coverage(3, between=0.05) <= 0.97
 
 
 def test_means_over_seeds_that_do_not_differ_are_too_wide_rather_than_too_narrow() -> None:

@@ -17,6 +17,9 @@ commands = group("")
         "trireme leaderboard",
         "trireme leaderboard out/quickstart --format csv",
         "trireme leaderboard --format md --save t.md",
+        "trireme leaderboard out/quickstart --by benchmark --rank rank",
+        "trireme leaderboard --where 'benchmark=world/*,method!=knn' --columns cost",
+        "trireme leaderboard --role validation --best-of method",
     )
 )
 def leaderboard(
@@ -29,11 +32,26 @@ def leaderboard(
         Path | None, typer.Option(help="Write to this file instead of printing; its suffix tells the format.")
     ] = None,
     role: Annotated[str, typer.Option(help="test, or validation for runs with role=validation.")] = "test",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Only rows like COLUMN=VALUE, with != < <= > >= too, * in texts, a|b, and commas for 'and'."),
+    ] = None,
+    rank: Annotated[str, typer.Option(help="With --by: best first by mean score, or rank.")] = "score",
+    columns: Annotated[
+        list[str] | None, typer.Option(help="Add columns: cost or validity, as often as needed.")
+    ] = None,
+    best_of: Annotated[
+        str | None,
+        typer.Option(help="Of all with the same method (encoder, memory ...), the best on validation pictures."),
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="Exit with 1 where a run had to be left out.")] = False,
 ) -> None:
     """Print the table of all finished runs."""
+    from trireme.commands.leaderboard import Choice
     from trireme.commands.leaderboard import leaderboard as command
 
-    finish(command(folder, by, format, save, role))
+    choice = Choice(role, (), where or (), best_of, columns or (), rank)
+    finish(command(folder, by, format, save, choice, strict))
 
 
 @commands.command(

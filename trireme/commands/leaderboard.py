@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from trireme.errors import UsageError
 from trireme.progress import say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from trireme.results.leaderboard import Board
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which rows and columns to show; see `trireme leaderboard --help`."""
+
+    role: str = "test"
+    benchmarks: Collection[str] = ()
+    where: Sequence[str] = ()
+    best_of: str | None = None
+    columns: Sequence[str] = ()
+    rank: str = "score"
 
 
 def leaderboard(
@@ -13,22 +33,54 @@ def leaderboard(
     by: str | None = None,
     format: str | None = None,
     save: Path | None = None,
-    role: str = "test",
-    benchmarks: Collection[str] = (),
+    choice: Choice | None = None,
+    strict: bool = False,
 ) -> int:
     """Print the leaderboard, or write it to a file whose suffix tells the format.
 
-    Args:
-        benchmarks: only these; all where none is named.
-    """
-    from trireme.results.leaderboard import standings
-    from trireme.results.writers import render, write
+    Run folders that no score is from are listed below the table, and on stderr where the format has no place for them.
 
-    frame = standings(folder, role)
-    if benchmarks:
-        frame = frame[frame["benchmark"].isin(list(benchmarks))]
+    Args:
+        strict: 1 where a run folder had to be left out.
+    """
+    from trireme.results.leaderboard import board
+    from trireme.results.writers import SUFFIXES, render, write
+
+    choice = choice or Choice()
+    if choice.best_of and choice.role != "validation":
+        raise UsageError(
+            "--best-of would choose by test scores, which then tell nothing; choose on validation pictures: "
+            "trireme run ... role=validation, then --best-of with --role validation (it shows the test scores)"
+        )
+    if choice.rank != "score" and not by:
+        raise UsageError("--rank sorts the table over several benchmarks; name its columns, e.g. --by benchmark")
+    found = board(folder, choice.role)
+    lost = [f"left out: {reason}" for reason in dict.fromkeys(one.reason for one in found.left_out)]
+    frame, notes = _chosen(found, folder, choice, lost)
+    shown = format or (SUFFIXES.get(save.suffix.lower(), "") if save else "terminal")
+    if shown in ("csv", "parquet"):
+        for note in [*notes, *lost]:
+            say(f"warning: {note}" if note in lost else f"note: {note}")
+    options = {"by": by, "rank": choice.rank, "columns": choice.columns, "notes": [*notes, *lost]}
     if save is not None:
-        say(f"wrote {write(frame, save, format, by)}")
+        say(f"wrote {write(frame, save, format, **options)}")
     else:
-        print(render(frame, format or "terminal", by).rstrip("\n"))
-    return 0
+        print(render(frame, shown, **options).rstrip("\n"))
+    return 1 if strict and lost else 0
+
+
+def _chosen(found: Board, folder: Path, choice: Choice, lost: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The rows asked for, and what is to be said about them."""
+    from trireme.results.leaderboard import nothing_there, standings
+    from trireme.results.selection import best_of, conditions, where
+
+    frame, notes = found.frame, []
+    if frame.empty:
+        for line in lost:
+            say(f"warning: {line}")
+        raise nothing_there(folder, choice.role)
+    if choice.best_of:
+        frame, notes = best_of(frame, standings(folder), choice.best_of)
+    if choice.benchmarks:
+        frame = frame[frame["benchmark"].isin(list(choice.benchmarks))]
+    return where(frame, [one for text in choice.where for one in conditions(text)]), notes

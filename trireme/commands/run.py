@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from trireme.commands.leaderboard import leaderboard
+from trireme.commands.leaderboard import Choice, leaderboard
 from trireme.progress import say
 from trireme.request import parse
 
@@ -19,7 +19,7 @@ def run(arguments: Sequence[str]) -> int:
 
     outcome = run_plan(request, ["trireme", "run", *arguments])
     if outcome.computed or outcome.found:
-        leaderboard(request.out, role=str(request.role), benchmarks=outcome.benchmarks)
+        leaderboard(request.out, choice=Choice(str(request.role), outcome.benchmarks))
     sys.stdout.flush()
     say(
         f"{outcome.computed} runs computed, {outcome.found} already there, {len(outcome.failures)} failed; "

@@ -1,0 +1,95 @@
+"""What was joined over seeds is remembered, and only while everything that it follows from is the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from trireme.results import joining
+from trireme.results.leaderboard import board, leaderboard
+from trireme.results.records import write_run
+
+from .synthetic import record, store, table
+
+LABELS = [0, 1, 2, 3]
+
+
+@pytest.fixture(autouse=True)
+def two_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "WORTH_KEEPING", 2)
+
+
+def boards(root: Path) -> Path:
+    """Two methods with two seeds each."""
+    for method, values in (("knn", [1, 1, 1, 0]), ("reco", [1, 1, 0, 0])):
+        for seed in (0, 1):
+            store(root, [*values[:3], seed], LABELS, method__name=method, seed=seed)
+    return root / joining.MEMORY
+
+
+def test_what_is_remembered_is_what_would_be_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = boards(tmp_path)
+    first = leaderboard(tmp_path)
+    assert len(json.loads(kept.read_text())) == 2
+    monkeypatch.setattr(joining, "read_predictions", lambda *_: pytest.fail("predictions were read again"))
+    pd.testing.assert_frame_equal(leaderboard(tmp_path), first)
+
+
+def test_few_groups_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "WORTH_KEEPING", 3)
+    kept = boards(tmp_path)
+    leaderboard(tmp_path)
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", bytes(40)], ids=["empty", "cut off", "no object", "zeros"])
+def test_a_damaged_file_counts_as_none(tmp_path: Path, content: bytes) -> None:
+    kept = boards(tmp_path)
+    first = leaderboard(tmp_path)
+    kept.write_bytes(content)
+    pd.testing.assert_frame_equal(leaderboard(tmp_path), first)
+    assert len(json.loads(kept.read_text())) == 2
+
+
+def test_a_record_that_was_replaced_is_joined_anew(tmp_path: Path) -> None:
+    boards(tmp_path)
+    before = leaderboard(tmp_path)
+    predictions = table([0, 0, 0, 0], LABELS)
+    write_run(tmp_path, record(predictions, method__name="knn", seed=1), predictions, replace=True)
+    after = leaderboard(tmp_path)
+    mean = after[(after["method"] == "knn") & (after["subset"] == "all") & (after["metric"] == "top1")].iloc[0]
+    assert mean["score"] == 37.5, "3 of 4 and 0 of 4"
+    reco = [frame[frame["method"] == "reco"].reset_index(drop=True) for frame in (before, after)]
+    pd.testing.assert_frame_equal(*reco)
+
+
+def test_predictions_that_were_changed_are_never_remembered(tmp_path: Path) -> None:
+    boards(tmp_path)
+    leaderboard(tmp_path)
+    path = next((tmp_path / "runs").glob("knn--*/predictions.parquet"))
+    path.write_bytes(bytes(path.stat().st_size))
+    found = board(tmp_path)
+    assert [one.folder for one in found.left_out] == [path.parent]
+    assert "checksum" in found.left_out[0].reason
+    assert set(found.frame.loc[found.frame["method"] == "knn", "seeds"]) < {"0", "1"}
+
+
+def test_runs_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    kept = boards(tmp_path)
+    leaderboard(tmp_path)
+    for folder in (tmp_path / "runs").glob("knn--*"):
+        folder.rename(tmp_path / folder.name)
+    for seed in (0, 1):
+        for method in ("a", "b"):
+            store(tmp_path, [1, 0, 1, 0], LABELS, method__name=method, seed=seed)
+    leaderboard(tmp_path)
+    assert len(json.loads(kept.read_text())) == 3, "reco, a and b"
+
+
+def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(tmp_path: Path) -> None:
+    kept = boards(tmp_path)
+    kept.mkdir()
+    assert len(leaderboard(tmp_path)) == 12
