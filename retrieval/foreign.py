@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -55,7 +56,7 @@ class ForeignIndex:
                 "use the encoder that the index was built with"
             )
         self._squared = _uses_distances(self._index, index)
-        listed = _read_labels(labels, column)
+        listed = [unicodedata.normalize("NFC", label) for label in _read_labels(labels, column)]  # as classes are
         self._check_rows(listed, index, labels)
         self.labels: Strings = np.array(listed, dtype=object)
         self.encoder_fingerprint = encoder.fingerprint
@@ -223,15 +224,20 @@ def _read_labels(path: Path, column: str) -> list[str]:
 
 
 def _from_lines(path: Path, column: str) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
+    # not `splitlines`: it also ends a line at a form feed or U+2028, and every label after it would be wrong
+    lines = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 def _from_json(path: Path, column: str) -> list[str]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(content, dict):
-        return [str(content[str(row)]) for row in range(len(content))]
+        content = [content[str(row)] for row in range(len(content))]
     if not isinstance(content, list):
         raise ValueError("neither a list nor an object")
+    for row, label in enumerate(content):
+        if not isinstance(label, str | int | float):
+            raise ValueError(f"row {row} has {json.dumps(label)[:80]}, which is no label")
     return [str(label) for label in content]
 
 
@@ -247,4 +253,9 @@ def _from_table(path: Path, column: str) -> list[str]:
         reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         if column not in (reader.fieldnames or []):
             raise ValueError(f"no column '{column}'; it has {', '.join(reader.fieldnames or [])}")
-        return [row[column] for row in reader]
+        labels = []
+        for row in reader:
+            if None in row or row[column] is None:
+                raise ValueError(f"line {reader.line_num} has not as many cells as the header")
+            labels.append(row[column])
+        return labels

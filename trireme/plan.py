@@ -14,7 +14,7 @@ from trireme.methods.base import Validation
 from trireme.progress import say
 from trireme.registry import METHODS, PAIR_SETS
 from trireme.request import Request, is_own_draw
-from trireme.types import Role, Task, inner_fields, without_effect
+from trireme.types import ImageRef, Role, Task, inner_fields, without_effect
 from trireme.workbench import Workbench, shown
 
 
@@ -185,13 +185,22 @@ def plan_run(
 
 
 def _check_validation(bench: Workbench, benchmark: str, validation: str) -> None:
-    """Refuse to choose on pictures of the test role, by their bytes.
+    """Refuse to choose on pictures of the test role, by their bytes; of regions on the same box of a picture.
+
+    Boxes of one picture may be split between both. A whole picture shows all of its boxes.
 
     Raises:
         DataError: naming the first one.
     """
-    tested = {shown(sample.image) for sample in bench.samples(benchmark, Role.TEST)}
-    shared = [one.id for one in bench.samples(validation, Role.VALIDATION) if shown(one.image) in tested]
+    tested = {_seen(sample.image) for sample in bench.samples(benchmark, Role.TEST)}
+    wholes = {picture for picture, box in tested if box is None}
+    pictures = {picture for picture, _ in tested}
+
+    def tests(ref: ImageRef) -> bool:
+        picture, box = _seen(ref)
+        return picture in (wholes if box else pictures) or (picture, box) in tested
+
+    shared = [one.id for one in bench.samples(validation, Role.VALIDATION) if tests(one.image)]
     if shared:
         raise DataError(
             f"{len(shared)} validation pictures of '{validation}' are test pictures of '{benchmark}' (first: "
@@ -203,6 +212,11 @@ def _tasks(component: compose.Component, cls: Any) -> frozenset[Task]:
     """What a method can do, together with those that its configuration holds."""
     held = [_tasks(one, METHODS.load(one.target)) for one in component.inner.values()]
     return frozenset.intersection(frozenset(cls.tasks), *held)
+
+
+def _seen(ref: ImageRef) -> tuple[str, tuple[float, ...] | None]:
+    """A picture by its bytes, and which box of it; how much around a box is shown makes no other box."""
+    return shown(ref)[0], ref.region.box if ref.region else None
 
 
 def effective(component: compose.Component) -> Mapping[str, Any]:

@@ -106,7 +106,7 @@ def _read(name: str, images: Any) -> tuple[Annotations, Path, tuple[str, ...]]:
     if not folder.is_dir():
         raise DataError(f"there is no folder of pictures {folder}; give it as images=FOLDER")
     annotations = read_annotations(path, scheme == "lvis", by_file_name if scheme == "coco" else _of_lvis)
-    names = [str(category.get("name", "")) for category in annotations.categories]
+    names = [category["name"] for category in annotations.categories]
     return annotations, folder, unique_classes(names, f"annotation file {path}")
 
 

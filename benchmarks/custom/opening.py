@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trireme.benchmarks.base import RowBenchmark, RowPairs
 from trireme.benchmarks.custom import folder, hub, tables, webdataset
-from trireme.benchmarks.custom.rows import PAIRS, VALIDATION, Data, Row
+from trireme.benchmarks.custom.rows import PAIRS, VALIDATION, Data, Row, class_name
 from trireme.benchmarks.templates import templates
 from trireme.errors import DataError, UsageError, unknown_name
 from trireme.hashes import file_hashes
@@ -127,7 +127,25 @@ def _read(name: str, options: Mapping[str, Any]) -> Data:
     if not data.rows:
         raise DataError(f"no pictures found in {data.place}")
     _check(data)
-    return Data(data.place, sorted(data.rows, key=lambda row: row.id), data.classes)
+    return Data(data.place, sorted(_named(data), key=lambda row: row.id), data.classes)
+
+
+def _named(data: Data) -> Iterator[Row]:
+    """The rows, each class by one form of its name.
+
+    Raises:
+        DataError: the data has it in two.
+    """
+    given: dict[str, str] = {}
+    for row in data.rows:
+        name = class_name(row.label)
+        first = given.setdefault(name, row.label)
+        if first != row.label:
+            raise DataError(
+                f"{data.place}: the class '{name}' is written in two ways that look the same, {first!a} and "
+                f"{row.label!a} ('{row.id}'); write it in one, best in Unicode's form NFC"
+            )
+        yield row if row.label == name else replace(row, label=name)
 
 
 def _check(data: Data) -> None:

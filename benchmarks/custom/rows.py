@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,20 +97,28 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
+def class_name(text: str) -> str:
+    """A class's name in Unicode's composed form (NFC), so that it is one class however an editor wrote its accents."""
+    return unicodedata.normalize("NFC", text)
+
+
 def unique_classes(names: Sequence[str], place: str) -> tuple[str, ...]:
-    """Declared class names, checked.
+    """Declared class names, checked, in the form of `class_name`.
 
     Raises:
         DataError: one is empty, or two are the same.
     """
     seen: dict[str, int] = {}
-    for number, name in enumerate(names):
+    for number, given in enumerate(names):
+        name = class_name(given)
         if not name:
             raise DataError(f"{place}: class {number} has no name")
         if name in seen:
+            other = names[seen[name]]
+            forms = "" if other == given else f" ({other!a} and {given!a} are one name to a reader)"
             raise DataError(
-                f"{place}: the classes {seen[name]} and {number} are both called '{name}'; "
+                f"{place}: the classes {seen[name]} and {number} are both called '{name}'{forms}; "
                 "class names tell classes apart here: rename one"
             )
         seen[name] = number
-    return tuple(names)
+    return tuple(seen)

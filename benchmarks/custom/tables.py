@@ -45,18 +45,25 @@ def _read(place: str, options: Mapping[str, Any], rows: Callable[[Path], _Rows])
 def _csv_rows(path: Path) -> _Rows:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="", strict=True)
+            reader = csv.DictReader(file, strict=True)
             yield _header(path, reader.fieldnames or ())
             for number, row in enumerate(reader, start=1):
-                if None in row:  # where the reader puts what stands beyond the header's columns
-                    width = len(reader.fieldnames or ())
-                    raise DataError(
-                        f"{path}: row {number} has {width + len(row[None])} cells, the header {width}; "
-                        "put a cell that has a comma into quotes"
-                    )
+                what = f"{path}: row {number}, which ends at line {reader.line_num},"
+                _check_width(what, row, len(reader.fieldnames or ()))
                 yield row
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file in UTF-8: {error}") from error
+
+
+def _check_width(what: str, row: Mapping[Any, Any], width: int) -> None:
+    """DataError where a row has not one cell a column, so that what stands in which column is a guess."""
+    if None in row:  # where the reader puts what stands beyond the header's columns
+        raise DataError(
+            f"{what} has {width + len(row[None])} cells, the header {width}; put a cell that has a comma into quotes"
+        )
+    lacking = [name for name, cell in row.items() if name and cell is None]
+    if lacking:
+        raise DataError(f"{what} is too short: no cell for {listed(lacking)}; an empty one still needs its comma")
 
 
 def _parquet_rows(path: Path) -> _Rows:

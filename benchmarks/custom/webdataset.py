@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trireme.benchmarks.custom.rows import SPLITS, Data, Row, absolute, files_below, unique_classes
+from trireme.benchmarks.custom.rows import SPLITS, Data, Row, absolute, class_name, files_below, unique_classes
 from trireme.benchmarks.custom.shards import entries
 from trireme.errors import DataError, UsageError
 from trireme.parts import Part
@@ -174,6 +174,7 @@ def _label(where: str, label: str, reading: _Reading) -> str:
     if not label:
         return label
     if not label.isdecimal():
+        label = class_name(label) if classes else label
         if classes and label not in reading.known:
             raise DataError(f"{where} has the class '{label}', which is not among the {len(classes)} class names")
         return label

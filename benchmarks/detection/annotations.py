@@ -147,6 +147,10 @@ def _read(path: Path, stamp: tuple[int, int], federated: bool, file_of: FileOf) 
                 raise DataError(
                     f"{where}: category {one['id']} has the frequency {one.get('frequency')!r}; LVIS: r, c, f"
                 )
+    for one in categories:
+        if not isinstance(name := one.get("name"), str) or not name.strip():
+            called = f"the name {name!r}" if "name" in one else "no name"
+            raise DataError(f"{where}: category {one['id']} has {called}; a class is asked for by a text, write one")
     pictures = tuple(_picture(where, one, place if federated else None, file_of) for one in images)
     doubled = _doubled(one.file for one in pictures)
     if doubled is not None:

@@ -124,6 +124,19 @@ def test_two_classes_of_one_name_are_named(folder: Path) -> None:
         open_benchmark(f"coco:{write(folder, content)}")
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"name": None}, "the name None"), ({"name": 7}, "the name 7"), ({"name": " "}, "the name ' '"), ({}, "no name")],
+)
+def test_a_class_without_a_name_is_named(folder: Path, change: dict[str, Any], told: str) -> None:
+    content = coco()
+    del content["categories"][1]["name"]
+    content["categories"][1] |= change
+    for open_it in (open_benchmark, open_pairs):
+        with pytest.raises(DataError, match=f"category 7 has {told}; a class is asked for by a text"):
+            open_it(f"coco:{write(folder, content)}", images=str(folder / "photos"))
+
+
 def test_a_path_that_leaves_the_folder_is_refused(folder: Path) -> None:
     content = coco()
     content["images"][0]["file_name"] = "../secret.png"

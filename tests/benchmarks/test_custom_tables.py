@@ -24,7 +24,11 @@ pytestmark = pytest.mark.usefixtures("own_home")
         ("image,label\n", "no pictures found"),
         ("image,label\na.png,fox\nb.png,\n", "row 2 has no label"),
         ("image,label\na.png,fox\na.png,owl\n", "two rows have the id 'a.png'"),
-        ("image,caption,label\nb.png,b,owl\na.png,sly, red,fox\n", "row 2 has 4 cells, the header 3; put a cell that"),
+        ("image,caption,label\nb.png,b,owl\na.png,sly, red,fox\n", "row 2, which ends at line 3, has 4 cells, the h"),
+        (
+            'image,label,caption\na.png,fox,"two\nlines"\nb.png,owl\n',
+            "row 2, which ends at line 4, is too short: .* 'caption'",
+        ),
         ("image,label,label\na.png,fox,owl\n", "has two columns 'label', and nothing says which is meant"),
         ("image,label,id\na.png,fox,1\nb.png,owl,1\n", "two rows have the id '1'"),
         ("image,label,split\na.png,fox,tets\n", "row 1 is in the split 'tets'"),

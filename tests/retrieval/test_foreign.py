@@ -137,6 +137,24 @@ def test_what_does_not_belong_together_is_refused(hnsw: Path, tiny: OpenClipEnco
         ForeignIndex(tmp_path / "absent.index", labels, tiny)
 
 
+def test_a_line_of_labels_ends_where_editors_end_it(hnsw: Path, tiny: OpenClipEncoder, tmp_path: Path) -> None:
+    """A label may hold what `splitlines` takes for ends of lines; an accent may be written in two ways."""
+    odd = ["a\u2028b", "c\x0bd", "e\x1cf", "g\x85h", "", "i\rj", *LABELS[6:-1], "cafe\u0301"]
+    for end in ("\n", "\r\n"):
+        (tmp_path / "labels.txt").write_bytes((end.join(odd) + end).encode())
+        assert ForeignIndex(hnsw, tmp_path / "labels.txt", tiny).labels.tolist() == [*odd[:-1], "caf\u00e9"]
+
+
+def test_labels_that_are_none_are_named(hnsw: Path, tiny: OpenClipEncoder, tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps([*LABELS[:-1], None]))
+    with pytest.raises(DataError, match="row 199 has null, which is no label"):
+        ForeignIndex(hnsw, tmp_path / "labels.json", tiny)
+    for row in ("7", "7,owl,2"):
+        (tmp_path / "labels.csv").write_text(f"id,label\n{row}\n" + "1,fox\n" * 199)
+        with pytest.raises(DataError, match="line 2 has not as many cells as the header"):
+            ForeignIndex(hnsw, tmp_path / "labels.csv", tiny)
+
+
 def test_pickled_labels_are_not_read(hnsw: Path, tiny: OpenClipEncoder, tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", np.array(LABELS, dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match=r"cannot read labels .*allow_pickle=False"):

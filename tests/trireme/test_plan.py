@@ -277,3 +277,25 @@ def test_nothing_is_chosen_on_test_pictures(folder: Path) -> None:
     with pytest.raises(TriremeError, match="1 validation pictures of 'folder:leak' are test pictures"):
         plan(*asked, "method.knn.grid.k=[1,2]")
     assert one(*asked).validation is None  # nothing is chosen
+
+
+def test_boxes_of_one_picture_may_be_split_between_test_and_validation(folder: Path) -> None:
+    """The same box may not, however much around it is shown, nor the whole picture of a test box."""
+    picture = next((folder / "test").rglob("*.png"))
+    asked = ("method=knn", "memory=folder:train", "method.knn.grid.k=[1,2]")
+    header, test = "image,label,split,x,y,width,height\n", f"{picture},red,test,0,0,9,9\n"
+
+    def named(*rows: str) -> str:
+        table = folder / f"{len(list(folder.glob('*.csv')))}.csv"
+        table.write_text(header + "".join(rows))
+        return f"benchmark=csv:{table}"
+
+    apart = named(test, f"{picture},red,val,9,9,9,9\n")
+    assert one(*asked, apart).validation == apart.removeprefix("benchmark=")
+    copy = folder / "copy.png"
+    copy.write_bytes(picture.read_bytes())
+    for row in (f"{copy},red,val,0,0,9,9\n", f"{copy},red,val,,,,\n"):
+        with pytest.raises(TriremeError, match=r"1 validation pictures of .* are test pictures"):
+            plan(*asked, named(test, row))
+    with pytest.raises(TriremeError, match=r"1 validation pictures of .* are test pictures"):
+        plan(*asked, named(f"{picture},red,test,,,,\n", f"{copy},red,val,0,0,9,9\n"))
