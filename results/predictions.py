@@ -65,14 +65,17 @@ def _need(names: Sequence[str] | None, there: Sequence[str], path: Path) -> None
         raise DataError(f"{path} has no column '{missing[0]}'; it has {', '.join(there)}")
 
 
+_ROWS = 16_384
+"""Of a row group: one is held twice while it is written."""
+
+
 def write_table(table: Any, path: Path) -> None:
     """Write a standard table, with the schema's version in the file's metadata."""
     import pyarrow.parquet as pq
 
     version = {_VERSION: str(schema.SCHEMA).encode()}
-    pq.write_table(
-        table.replace_schema_metadata({**(table.schema.metadata or {}), **version}), path, compression="zstd"
-    )
+    described = table.replace_schema_metadata({**(table.schema.metadata or {}), **version})
+    pq.write_table(described, path, compression="zstd", row_group_size=_ROWS)
 
 
 def column_types(metrics: Sequence[str]) -> dict[str, Any]:
