@@ -153,7 +153,7 @@ def _overview(metric: str, parts: Sequence[Part]) -> Grid:
     columns = [("method", False), *((part.name, True) for part in parts)]
     subsets = "/".join(dict.fromkeys(part.subsets[0] for part in parts))
     return Grid(
-        f"{metric} in %, {subsets}, of methods with several benchmarks; bold: the best of all that ran there.",
+        f"{metric} in % on {subsets}, of methods with several benchmarks; bold: the best of all that ran there.",
         columns,
         body,
     )
