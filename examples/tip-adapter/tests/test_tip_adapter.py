@@ -93,7 +93,7 @@ def test_alpha_and_beta_are_chosen_on_validation_pictures_only(tmp_path: Path) -
     assert context.validation is not None
     method.fit(context)
     facts = method.facts()
-    assert facts["selection"]["benchmark"] == context.validation.benchmark.name
+    assert facts["selection"]["on"] == context.validation.benchmark.name
     assert facts["selection"]["tried"] == 6
     fixed = TipAdapter(TipAdapterConfig(alpha=facts["alpha"], beta=facts["beta"]))
     fixed.fit(setting.context(fixed, task, "trained"))

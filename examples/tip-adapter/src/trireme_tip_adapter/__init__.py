@@ -3,13 +3,13 @@
 A cache joins CLIP: logits = 100 f W + alpha exp(-beta (1 - f F')) L, with the picture's embedding f (d), the class
 prompts W (d, c), the support pictures F (N, d) as keys and their one-hot classes L (N, c) as values. Tip-Adapter-F
 trains F. Against the authors' code: pictures are encoded once, without augmentation; the last epoch is taken, never
-the best one on test; alpha and beta come from a coarser grid, on validation.
+the best one on test; alpha and beta come from a coarser and wider grid, on validation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -105,47 +105,54 @@ class TipAdapter:
         return bool(self.config.grid)
 
     def fit(self, context: Context) -> None:
-        """Make the cache, train its keys where epochs are given, choose alpha and beta."""
-        self._context, self._cache = context, self._made(context)
-        self._facts = {"support": len(self._cache.keys), "trained_parameters": self._cache.keys.size}
-        if not self.config.epochs:
-            self._facts["trained_parameters"] = 0
+        """Make the cache and choose alpha and beta; where epochs are given, train its keys with these and choose again.
+
+        The authors' configs state those of the training for each dataset; here validation gives them too.
+        """
+        self._context, labels = context, require_memory(context, "tip_adapter").labels
+        note_unpictured(support(labels, context.class_ids, context.class_names), context.class_names)
+        self._fitted(context, self._made)
+        if self.config.epochs:
+            chosen = dict(self._setting)
+            self._fitted(context, lambda of: self._trained(of, chosen))
+            self._facts |= {
+                "trained_with": chosen,
+                "trained_parameters": require_fitted(self._cache, "tip_adapter").keys.size,
+            }
+
+    def _fitted(self, context: Context, make: Callable[[Context], Cache]) -> None:
+        """Take a kind of cache, and what validation says about it."""
+        self._cache = make(context)
+        self._facts = {"support": len(self._cache.keys), "trained_parameters": 0}
         if self.config.grid and context.validation is not None:
-            self._choose(context, context.validation)
+            benchmark = context.validation.benchmark
+            same = same_classes(context, benchmark)
+            self._choose(context, context.validation, self._cache if same else make(with_classes(context, benchmark)))
         elif self.config.grid:
             self._facts |= note_unchosen({name: self._setting[name] for name in self.config.grid})
 
     def _made(self, context: Context) -> Cache:
         memory = require_memory(context, "tip_adapter")
         held = support(memory.labels, context.class_ids, context.class_names)
-        note_unpictured(held, context.class_names)
         rows = np.flatnonzero(held.labels >= 0)
         rows = rows[np.argsort(held.labels[rows], kind="stable")]
         keys = np.array(memory.embeddings("image")[rows], dtype=np.float32)
-        texts = class_embeddings(context.store, context.class_names, context.templates)
-        cache = Cache(keys, held.labels[rows], texts)
-        return (
-            cache if not self.config.epochs else cache._replace(keys=self._trained(context, memory.fingerprint, cache))
-        )
+        return Cache(keys, held.labels[rows], class_embeddings(context.store, context.class_names, context.templates))
 
-    def _trained(self, context: Context, memory: str, cache: Cache) -> Floats:
-        """The keys after training; read where a run before this one trained the same."""
+    def _trained(self, context: Context, chosen: Setting) -> Cache:
+        """The cache with trained keys; read where a run before this one trained the same."""
         from trireme_tip_adapter.training import train
 
+        cache, memory = self._made(context), require_memory(context, "tip_adapter").fingerprint
         prompts = [context.class_ids, context.class_names, context.templates]
-        made_of = [self.version, self.config, memory, context.encoder.fingerprint, context.seed, prompts]
+        made_of = [self.version, self.config, chosen, memory, context.encoder.fingerprint, context.seed, prompts]
         path = context.artifacts / "tip_adapter" / f"{fingerprint([repr(one) for one in made_of])}.npy"
         if not path.exists():
             with atomic_file(path) as part, part.open("wb") as file:
-                np.save(file, train(cache, self.config, context.seed, context.device))
-        keys: Floats = np.load(path, allow_pickle=False)
-        return keys
+                np.save(file, train(cache, replace(self.config, **chosen), context.seed, context.device))
+        return cache._replace(keys=np.load(path, allow_pickle=False))
 
-    def _choose(self, context: Context, validation: Validation) -> None:
-        benchmark = validation.benchmark
-        cache = require_fitted(self._cache, "tip_adapter")
-        if not same_classes(context, benchmark):
-            cache = self._made(with_classes(context, benchmark))
+    def _choose(self, context: Context, validation: Validation, cache: Cache) -> None:
         cosines = cache.cosines(context.store.images([sample.image for sample in validation.samples]))
 
         def score(setting: Setting) -> dict[str, float]:
@@ -154,7 +161,7 @@ class TipAdapter:
 
         best, tried = select(list(grid_settings(self.config.grid)), score, shape=grid_shape(self.config.grid))
         self._setting |= best.setting
-        self._facts["selection"] = {"benchmark": benchmark.name, "tried": len(tried), "scores": best.scores}
+        self._facts["selection"] = {"on": validation.benchmark.name, "tried": len(tried), "scores": best.scores}
 
     def predict(self, samples: Sequence[Sample]) -> Predictions:
         """Scores are logits."""
