@@ -5,8 +5,8 @@ Shapes: n queries, m candidates, d embedding dimension, k candidates kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -43,31 +43,71 @@ def nearest(queries: Floats, candidates: Floats, keep: int = RANKED) -> tuple[In
     return np.concatenate([positions for positions, _ in blocks]), np.concatenate([scores for _, scores in blocks])
 
 
+class _Side(NamedTuple):
+    """The pictures or the captions of a gallery, m of them, and what a method makes of them, (m, d)."""
+
+    samples: Sequence[Sample]
+    embedded: Floats
+
+    @classmethod
+    def among(cls, samples: Sequence[Sample], embedded: Floats, name_of: Mapping[str, str], name: str) -> _Side:
+        """Those of one gallery; nothing is copied where that is all of them."""
+        rows = [row for row, one in enumerate(samples) if name_of[one.id] == name]
+        if len(rows) == len(samples):
+            return cls(samples, embedded)
+        return cls([samples[row] for row in rows], embedded[rows])
+
+
+class _Gallery(NamedTuple):
+    """What is compared with each other."""
+
+    images: _Side
+    texts: _Side
+
+
 class BothWays:
     """A fitted method as an answer to samples that are pictures and captions.
 
-    A picture is compared with every caption among the samples, a caption with every picture. What is embedded stays
-    here, (number of samples, d).
+    A picture is compared with every caption of its gallery, a caption with every picture. What is embedded stays here,
+    (number of samples, d).
 
     Args:
         samples: every readable sample of a role: an unreadable picture is missing in both directions.
+        gallery_of: which gallery a sample is in, where a benchmark has several; None: all are one.
 
     Raises:
         TriremeError: the method declares the task and does not have both sides.
     """
 
-    def __init__(self, method: Method, samples: Sequence[Sample], keep: int = RANKED) -> None:
+    def __init__(
+        self,
+        method: Method,
+        samples: Sequence[Sample],
+        keep: int = RANKED,
+        gallery_of: Callable[[Sample], str] | None = None,
+    ) -> None:
         if not isinstance(method, CrossModal):
             raise TriremeError(
                 f"method '{type(method).__name__}' declares the task {Task.RETRIEVAL} and lacks embed_images or "
                 "embed_texts"
             )
         self._keep = keep
-        self._pictures, self._captions = pictures(samples), captions(samples)
-        self._images = _in_blocks(method.embed_images, [one.image for one in self._pictures])
-        self._texts = _in_blocks(method.embed_texts, [one.text for one in self._captions])
-        self._place = {one.id: i for side in (self._pictures, self._captions) for i, one in enumerate(side)}
-        self.gallery = fingerprint([one.id for one in samples])
+        shown, told = pictures(samples), captions(samples)
+        images = _in_blocks(method.embed_images, [one.image for one in shown])
+        texts = _in_blocks(method.embed_texts, [one.text for one in told])
+        names = [gallery_of(one) if gallery_of else "" for one in samples]
+        name_of = dict(zip((one.id for one in samples), names, strict=True))
+        self._galleries = {
+            name: _Gallery(_Side.among(shown, images, name_of, name), _Side.among(told, texts, name_of, name))
+            for name in dict.fromkeys(names)
+        }
+        self._place = {
+            one.id: (name, i)
+            for name, gallery in self._galleries.items()
+            for side in gallery
+            for i, one in enumerate(side.samples)
+        }
+        self.gallery = fingerprint([one.id for one in samples] if gallery_of is None else list(name_of.items()))
 
     def predict(self, samples: Sequence[Sample]) -> Predictions:
         """Labels of the candidates, best first, and their ids; a label repeats where several captions have it."""
@@ -75,17 +115,19 @@ class BothWays:
         ranked = np.full((n, self._keep), -1, dtype=np.int64)
         scores = np.zeros((n, self._keep), dtype=np.float32)
         found: list[list[str]] = [[] for _ in samples]
-        for told in (False, True):
-            rows = [row for row, sample in enumerate(samples) if bool(sample.text) is told]
-            places = [self._place[samples[row].id] for row in rows]
-            asking, asked = (self._texts, self._images) if told else (self._images, self._texts)
-            candidates = self._pictures if told else self._captions
-            best, products = nearest(asking[places], asked, self._keep)
-            labels = np.array([one.label for one in candidates], dtype=np.int64)
+        parts: dict[tuple[str, bool], list[int]] = {}
+        for row, sample in enumerate(samples):
+            parts.setdefault((self._place[sample.id][0], bool(sample.text)), []).append(row)
+        for (name, told), rows in parts.items():
+            images, texts = self._galleries[name]
+            asking, asked = (texts, images) if told else (images, texts)
+            places = [self._place[samples[row].id][1] for row in rows]
+            best, products = nearest(asking.embedded[places], asked.embedded, self._keep)
+            labels = np.array([one.label for one in asked.samples], dtype=np.int64)
             ranked[rows, : best.shape[1]] = labels[best]
             scores[rows, : best.shape[1]] = products
             for row, positions in zip(rows, best.tolist(), strict=True):
-                found[row] = [candidates[position].id for position in positions]
+                found[row] = [asked.samples[position].id for position in positions]
         return Predictions(ranked, scores, {FOUND: found, GALLERY: [self.gallery] * n})
 
     def still_true(self, stored: pa.Table | None) -> pa.Table | None:

@@ -114,6 +114,8 @@ def default_memory(benchmark: str) -> str | None:
         return "world/tiny"
     if benchmark.startswith("world/"):
         return "world"
+    if benchmark == "coco-captions-1k":
+        return "coco-captions"
     return benchmark if benchmark in PAIR_SETS.targets() else None
 
 

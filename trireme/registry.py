@@ -68,6 +68,7 @@ _DETECTION_SETS = ("coco", "lvis", "v3det")
 _WORLD_DETECTION = ("detection", "detection-proposals", "detection-validation")
 _IMAGE_TEXT = "trireme.benchmarks.image_text"
 _IMAGE_TEXT_SETS = ("coco-captions", "flickr30k")
+_IMAGE_TEXT_FOLDS = ("coco-captions-1k",)
 _WORLD_RETRIEVAL = ("retrieval", "retrieval-validation", "tiny-retrieval", "tiny-retrieval-validation")
 _MOCKS = "trireme.conformance.mocks"
 _MOCK_BENCHMARKS = ("zero-shot", "few-shot", "detection", "retrieval", "validation", "retrieval-validation")
@@ -208,7 +209,7 @@ BENCHMARKS = Registry(
         **dict.fromkeys(_DISCOVERY, "trireme.benchmarks.discovery:open_benchmark"),
         **dict.fromkeys(_DETECTION_SETS, f"{_DETECTION}.sets:open_benchmark"),
         **{f"world/{name}": f"{_DETECTION}.world:open_benchmark" for name in _WORLD_DETECTION},
-        **dict.fromkeys(_IMAGE_TEXT_SETS, f"{_IMAGE_TEXT}.sets:open_benchmark"),
+        **dict.fromkeys((*_IMAGE_TEXT_SETS, *_IMAGE_TEXT_FOLDS), f"{_IMAGE_TEXT}.sets:open_benchmark"),
         **{f"world/{name}": f"{_IMAGE_TEXT}.world:open_benchmark" for name in _WORLD_RETRIEVAL},
         **{f"mock/{name}": f"{_MOCKS}:open_benchmark" for name in _MOCK_BENCHMARKS},
     },

@@ -216,7 +216,8 @@ def _compute(run: Run, bench: Workbench, command: Sequence[str], partial: Partia
     with phases("fit"):
         method.fit(context)
     with phases("predict"):
-        answers = BothWays(method, readable.samples, context.keep) if retrieves(benchmark) else method
+        gallery_of = getattr(benchmark, "gallery_of", None)
+        answers = BothWays(method, readable.samples, context.keep, gallery_of) if retrieves(benchmark) else method
     table, predicted = _predict(run, answers, readable, partial, bench.request.batch_size, phases)
     with phases("score"):
         predictions = scored_table(benchmark, readable, table)

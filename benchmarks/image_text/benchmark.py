@@ -8,7 +8,7 @@ nor of the picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trireme.benchmarks.base import RowBenchmark
@@ -26,11 +26,18 @@ class ImageTextBenchmark(RowBenchmark):
 
     task: Task = Task.RETRIEVAL
     metrics: tuple[str, ...] = METRICS
+    folds: tuple[str, ...] = ()
+    """The fold of every item, where the set is in folds: then a query is compared with what is in its own alone."""
 
     def fingerprint(self, role: Role = Role.TEST) -> str:
-        """That of the rows, with what captions say and the group of each sample."""
+        """That of the rows, with what captions say, the group of each sample and the folds."""
         told = [[one.id, one.text, one.group] for one in self.samples(role)]
-        return fingerprint([super().fingerprint(role), told])
+        return fingerprint([super().fingerprint(role), told, *([self.folds] if self.folds else [])])
+
+    @property
+    def gallery_of(self) -> Callable[[Sample], str] | None:
+        """Which fold a sample is in; None where all are compared with all."""
+        return (lambda sample: self.folds[sample.label]) if self.folds else None
 
 
 @dataclass(frozen=True, slots=True)

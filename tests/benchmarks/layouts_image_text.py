@@ -50,7 +50,7 @@ def flickr30k(root: Path, test: int = 4) -> Told:
     return _written(folder, "dataset_flickr30k.json", {"images": images, "dataset": "flickr30k"})
 
 
-def coco_captions(root: Path) -> Told:
+def coco_captions(root: Path, test: int = 4) -> Told:
     """coco with the split file of caption_datasets.zip and the pictures of train2014 and val2014."""
     folder = root / "coco"
 
@@ -58,7 +58,7 @@ def coco_captions(root: Path) -> Told:
         year = "train2014" if split == "train" else "val2014"
         return {"filename": f"COCO_{year}_{number:012}.jpg", "filepath": year, "cocoid": number}
 
-    images = _images({"train": 4, "restval": 2, "val": 4, "test": 4}, named)
+    images = _images({"train": 4, "restval": 2, "val": 4, "test": test}, named)
     for image in images:
         draw(folder / image["filepath"] / image["filename"], image["imgid"], image["imgid"])
     return _written(folder, "dataset_coco.json", {"images": images, "dataset": "coco"})

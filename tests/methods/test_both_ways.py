@@ -113,6 +113,25 @@ def test_recall_at_k_equals_an_independent_computation(k: int) -> None:
     assert 0.1 < min(found) < max(found) < 1
 
 
+def test_a_query_is_compared_with_its_own_gallery_alone() -> None:
+    """Recall in each of four galleries by itself, and the mean over them: all are equally large."""
+    samples, known, images, texts = random_case(6)
+    folds = tuple(str(label // 10) for label in range(40))
+    rows: Any = {Role.TEST: samples}
+    benchmark = ImageTextBenchmark("x", "1", (), (), ("",) * 40, subsets_of(), ("{}",), rows, folds=folds)
+    method = BothWays(known, samples, gallery_of=benchmark.gallery_of)  # type: ignore[arg-type]
+    asked = [method.predict(samples[start : start + 7]) for start in range(0, len(samples), 7)]
+    labels = np.array([one.label for one in samples])
+    ranked = np.concatenate([part.ranked for part in asked])
+    assert all((row[row >= 0] // 10 == label // 10).all() for row, label in zip(ranked, labels, strict=True))
+    values = benchmark.score(ranked, labels)["r@1"]
+    found = [float(values[[one.group == way for one in samples]].mean()) for way in ("i2t", "t2i")]
+    parts = [recalls(images[i : i + 10], texts[3 * i : 3 * i + 30], 3, 1) for i in range(0, 40, 10)]
+    assert found == pytest.approx(np.mean(parts, axis=0))
+    assert found != pytest.approx(recalls(images, texts, 3, 1))
+    assert method.gallery != BothWays(known, samples).gallery  # type: ignore[arg-type]
+
+
 def test_validation_scores_are_r_at_1_of_both_directions() -> None:
     samples, known, images, texts = random_case(4)
     benchmark = ImageTextBenchmark("x", "1", (), (), ("",) * 40, subsets_of(), ("{}",), {Role.TEST: samples})
