@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from trireme import __version__
-from trireme.cli import names, plugins, records, reproducing, running
+from trireme.cli import curves, names, plugins, records, reproducing, running
 from trireme.cli.base import group
 from trireme.cli.exporting import export
 from trireme.cli.stores import data, memory
@@ -21,7 +21,7 @@ from trireme.faults import describe
 from trireme.progress import say
 
 app = group("Trireme: RECO, REACT and RAR compared over one shared memory, on the same pictures.")
-for part in (running, records, reproducing, names, plugins):
+for part in (running, records, curves, reproducing, names, plugins):
     app.registered_commands += part.commands.registered_commands
 app.add_typer(data, name="data")
 app.add_typer(memory, name="memory")

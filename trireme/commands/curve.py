@@ -1,0 +1,33 @@
+"""`trireme curve`: accuracy by share of calls of a finished cascade."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trireme.progress import say
+
+
+def curve(run: Path, save: Path | None = None) -> int:
+    """Print the cost curve of one run, or write it as CSV.
+
+    Raises:
+        UsageError: it is no run of cascade. DataError: the record is damaged.
+    """
+    from trireme.files import atomic_file
+    from trireme.results.cost import cost_curve
+    from trireme.results.records import read_run
+
+    record = read_run(run)
+    frame = cost_curve(record)
+    if save is not None:
+        with atomic_file(save) as part:
+            frame.to_csv(part, index=False)
+        say(f"wrote {save}")
+        return 0
+    print(f"{record.method} on {record.benchmark}: top1 in % [95 % interval] by calls, the least sure pictures first")
+    subsets = list(dict.fromkeys(frame["subset"]))
+    print(f"{'calls':>7} {'share':>7}  " + "  ".join(f"{subset:^19}" for subset in subsets))
+    for calls, rows in frame.groupby("calls", sort=True):
+        cells = [f"{row.top1:5.1f} [{row.ci_low:4.1f}, {row.ci_high:5.1f}]" for row in rows.itertuples()]
+        print(f"{calls:7} {100 * rows['share'].iloc[0]:6.1f}%  " + "  ".join(f"{cell:^19}" for cell in cells))
+    return 0
