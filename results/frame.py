@@ -138,6 +138,7 @@ def _setting(record: RunRecord, config: str) -> str:
     """Hash of everything that can change a score but the benchmark, what was selected on, and the seed."""
     data = record.data
     method, memory = data["method"], data["memory"] or {}
+    plugins = [one for one in data.get("plugins") or () if isinstance(one, Mapping) and one.get("kind") != "benchmark"]
     return fingerprint(
         [
             [method["name"], method.get("version"), config],
@@ -145,6 +146,7 @@ def _setting(record: RunRecord, config: str) -> str:
             [data["encoder"]["name"], data["encoder"]["fingerprint"]],
             [memory.get("name"), _drawn(memory) or memory.get("fingerprint"), memory.get("index")],
             [pairs.get("fingerprint") for pairs in data.get("training") or ()],
+            *([plugins] if plugins else []),
         ]
     )
 

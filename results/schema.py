@@ -33,9 +33,10 @@ memory of all pairs, how many a class, the rule and its seed (null: without effe
 fewer, the first of them by name. `replies`, null or absent where no ranker was asked, is
 {statuses {status: samples}, prompt_tokens, completion_tokens} of the whole run; statuses are words of `REPLY_STATUSES`,
 and one that does not occur may be left out. A sample of status "timeout" got no reply: it is done, it is scored in
-retrieval order, and the next `trireme run` asks again. Four keys are read where they are there, since runs that differ
+retrieval order, and the next `trireme run` asks again. Five keys are read where they are there, since runs that differ
 in one are never joined over seeds: `method.version`; `method.facts.ranker`, the {name, fingerprint, ...} of the ranker;
-`training`, a list of {name, fingerprint, ...} of the pair sets that a method learned from; `validation.fingerprint`.
+`training`, a list of {name, fingerprint, ...} of the pair sets that a method learned from; `validation.fingerprint`;
+`plugins`, a list of {kind, name, package, version} of what other distributions bring to the run.
 
 predictions.parquet has one row per sample asked; its metadata hold the version under `trireme.schema` (absent: 1):
 

@@ -5,13 +5,31 @@ Shapes: n samples, m ranked classes, k candidates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from trireme.errors import BrokenRuleError
-from trireme.types import Predictions
+from trireme.types import Predictions, Sample
+
+
+def answered(method: Any, samples: Sequence[Sample], classes: int, name: str, repeats: bool = False) -> Predictions:
+    """What a method predicts for samples, which it gets in a list of its own.
+
+    Args:
+        classes, name, repeats: see `check_answers`.
+
+    Raises:
+        BrokenRuleError: the predictions cannot be scored, or it changes the list.
+    """
+    given = list(samples)
+    predictions: Predictions = method.predict(given)
+    if given != list(samples):
+        what = "predict changes the list of samples that it is given; copy it"
+        raise BrokenRuleError("inputs", f"method '{name}' breaks the rule 'inputs': {what}")
+    check_answers(predictions, len(samples), classes, name, repeats)
+    return predictions
 
 
 def check_answers(predictions: Any, samples: int, classes: int, method: str, repeats: bool = False) -> None:

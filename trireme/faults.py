@@ -11,7 +11,7 @@ from trireme.errors import TriremeError
 from trireme.files import home
 
 
-def describe(error: Exception) -> tuple[str, int]:
+def describe(error: BaseException) -> tuple[str, int]:
     """What went wrong and what to do next, in one line; the exit code."""
     if isinstance(error, TriremeError):
         return str(error), error.exit_code
@@ -27,7 +27,7 @@ def describe(error: Exception) -> tuple[str, int]:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]} ({_keep_traceback(error)})", 1
 
 
-def _keep_traceback(error: Exception) -> str:
+def _keep_traceback(error: BaseException) -> str:
     path = home() / "errors" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trireme import compose
+from trireme import compose, config
 from trireme.errors import DataError, TriremeError, UsageError
+from trireme.faults import describe
 from trireme.files import fingerprint
 from trireme.methods.base import Validation
+from trireme.origins import Origin, plugins_of
 from trireme.progress import say
 from trireme.registry import METHODS, PAIR_SETS
 from trireme.request import Request, is_own_draw
@@ -23,6 +25,7 @@ class Run:
     """One cell of the comparison: method x benchmark x encoder x memory x seed.
 
     Attributes:
+        plugins: what of it other distributions bring (`trireme.origins`).
         hash: of everything that can change a score, and of nothing else.
         name: the folder of its record; the hash is its last part.
         training_sets: pair sets that the method's configuration names.
@@ -38,12 +41,13 @@ class Run:
     role: Role
     training_sets: tuple[str, ...]
     validation: str | None
+    plugins: tuple[Origin, ...]
     hash: str
     name: str
 
     def __str__(self) -> str:
         seed = f" seed {self.seed}" if self.seed else ""
-        return f"{self.method.label} on {self.benchmark}, {self.encoder}, memory {self.memory or 'none'}{seed}"
+        return f"{_named(self.method)} on {self.benchmark}, {self.encoder}, memory {self.memory or 'none'}{seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +65,9 @@ def make_plan(request: Request, bench: Workbench) -> tuple[list[Run], list[Failu
         UsageError: the request is wrong as a whole: an unknown key, a memory missing for a method that needs one.
         TriremeError: no run can be planned, all for one reason.
     """
-    methods = [compose.method(name, request.overrides.get(("method", name), {})) for name in request.methods]
+    methods, failures = _methods(request)
     benchmarks = list(dict.fromkeys(_benchmark_for_role(bench, name, request.role) for name in request.benchmarks))
     runs: dict[str, Run] = {}
-    failures: list[Failure] = []
     for encoder, benchmark, memory in _settings(request, benchmarks):
         for component, cls in methods:
             for seed in request.seeds:
@@ -72,8 +75,8 @@ def make_plan(request: Request, bench: Workbench) -> tuple[list[Run], list[Failu
                     run = plan_run(bench, component, cls, benchmark, encoder, memory, seed, request.role)
                 except UsageError:
                     raise
-                except TriremeError as error:
-                    failures.append(Failure(f"{component.label} on {benchmark}, {encoder}", str(error)))
+                except Exception as error:
+                    failures.append(Failure(f"{_named(component)} on {benchmark}, {encoder}", describe(error)[0]))
                     continue
                 if run is not None and (first := runs.setdefault(run.hash, run)).method.label != component.label:
                     say(f"note: {component.label} is the same run as {first.method.label}; the table shows the latter")
@@ -82,6 +85,26 @@ def make_plan(request: Request, bench: Workbench) -> tuple[list[Run], list[Failu
     if not runs and not failures:
         raise UsageError("none of these methods can do these benchmarks; see `trireme ls methods`")
     return list(runs.values()), failures
+
+
+def _methods(request: Request) -> tuple[list[tuple[compose.Component, Any]], list[Failure]]:
+    """The methods asked for; a plugin that cannot be used fails alone, the others go on."""
+    found, failures = [], []
+    for name in request.methods:
+        try:
+            found.append(compose.method(name, request.overrides.get(("method", name), {})))
+        except UsageError:
+            raise
+        except Exception as error:
+            plugin = METHODS.plugin(config.find("method", name).target)
+            failures.append(Failure(f"{name} of {plugin}" if plugin else name, describe(error)[0]))
+    return found, failures
+
+
+def _named(method: compose.Component) -> str:
+    """A method as messages call it, with the distribution that brings it."""
+    plugin = METHODS.plugin(method.target)
+    return method.label if plugin is None else f"{method.label} of {plugin}"
 
 
 def _settings(request: Request, benchmarks: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
@@ -181,9 +204,13 @@ def plan_run(
         for ranker in rankers:
             bench.check_ranker(ranker, benchmark)
         parts["rankers"] = [[bench.ranker(name).fingerprint, bench.ranker(name).version] for name in rankers]
+    target = "" if memory is None else bench.memory_component(memory).target
+    plugins = plugins_of(component, benchmark, part.component, target, training, getattr(method, "rankers", ()))
+    if plugins:  # absent from the hash of a run that is all Trireme's own
+        parts["plugins"] = plugins
     run = fingerprint(parts)
     name = "--".join(map(_slug, (component.label, benchmark, part.encoder.name, str(seed)))) + f"--{run}"
-    return Run(component, cls, benchmark, encoder, memory, seed, role, training, validation, run, name)
+    return Run(component, cls, benchmark, encoder, memory, seed, role, training, validation, plugins, run, name)
 
 
 def _check_validation(bench: Workbench, benchmark: str, validation: str) -> None:

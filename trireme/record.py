@@ -83,6 +83,7 @@ def assemble(
         },
         "memory": _memory(run, bench, context, predictions),
         "seed": run.seed,
+        "plugins": [dict(one) for one in run.plugins],
         "training": [bench.pair_set_facts(name) for name in run.training_sets],
         "validation": _validation(run, bench),
         "samples": {

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from trireme import environment
+from trireme.answers import answered
 from trireme.contexts import Phases, make_context
 from trireme.customised import customised_file
 from trireme.errors import TriremeError
@@ -75,10 +76,10 @@ def _run_plan(request: Request, command: Sequence[str], bench: Workbench) -> Out
                 outcome.computed += 1
             else:
                 outcome.found += 1
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plugin may raise anything; the other runs go on
             reason, _ = describe(error)
             outcome.failures.append(Failure(str(run), reason))
-            say(f"failed: {reason}")
+            say(f"failed: {f'{run}: ' if run.plugins else ''}{reason}")
     outcome.forwards = bench.forwards
     return outcome
 
@@ -218,7 +219,8 @@ def _compute(run: Run, bench: Workbench, command: Sequence[str], partial: Partia
     with phases("predict"):
         gallery_of = getattr(benchmark, "gallery_of", None)
         answers = BothWays(method, readable.samples, context.keep, gallery_of) if retrieves(benchmark) else method
-    table, predicted = _predict(run, answers, readable, partial, bench.request.batch_size, phases)
+    classes = len(benchmark.class_ids)
+    table, predicted = _predict(run, answers, classes, readable, partial, bench.request.batch_size, phases)
     with phases("score"):
         predictions = scored_table(benchmark, readable, table)
         scored = all_scores(benchmark, run.role, predictions)
@@ -227,11 +229,18 @@ def _compute(run: Run, bench: Workbench, command: Sequence[str], partial: Partia
 
 
 def _predict(
-    run: Run, method: Method | BothWays, readable: Readable, partial: Partial, batch_size: int, phases: Phases
+    run: Run,
+    method: Method | BothWays,
+    classes: int,
+    readable: Readable,
+    partial: Partial,
+    batch_size: int,
+    phases: Phases,
 ) -> tuple[pa.Table | None, int]:
     """All predictions, those of earlier processes included, and how many were computed now.
 
     Raises:
+        BrokenRuleError: the method gives what cannot be scored.
         DataError: a ranker gave no reply for more than 1 % of the samples; told as soon as it is certain.
     """
     with phases("predict"):
@@ -245,7 +254,8 @@ def _predict(
         with progress(f"predict {run.method.label}", len(left), "samples") as bar:
             for start in range(0, len(left), batch_size):
                 batch = left[start : start + batch_size]
-                predictions = method.predict([sample.unlabelled() for sample in batch])
+                asked, repeats = [sample.unlabelled() for sample in batch], isinstance(method, BothWays)
+                predictions = answered(method, asked, classes, run.method.label, repeats)
                 table = as_table(batch, predictions, run.method.label)
                 partial.add(table)
                 gathered.add(table)

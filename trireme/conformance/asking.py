@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trireme.answers import check_answers
+from trireme.answers import answered
 from trireme.conformance.report import broken
 from trireme.errors import BrokenRuleError
 from trireme.methods.base import Context
@@ -38,11 +38,7 @@ def ask(method: Any, samples: Sequence[Sample], task: Task, classes: int, batch:
 
 
 def _ranked(method: Any, samples: list[Sample], classes: int) -> dict[str, Any]:
-    given = list(samples)
-    predictions = method.predict(given)
-    if given != samples:
-        raise BrokenRuleError("inputs", "predict changes the list of samples that it is given; copy it")
-    check_answers(predictions, len(samples), classes, type(method).__name__)
+    predictions = answered(method, samples, classes, type(method).__name__)
     rows = zip(samples, predictions.ranked, predictions.scores, strict=True)
     return {sample.id: (ranked[ranked >= 0], scores[ranked >= 0]) for sample, ranked, scores in rows}
 

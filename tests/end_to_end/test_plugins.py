@@ -1,0 +1,101 @@
+"""Plugins in real runs: one that breaks a rule fails by its name while the others go on; plugins are in the record."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.plugins import install_plugin, trireme
+from tests.trireme.test_conformance import GOOD
+
+BAD: dict[str, tuple[str, str]] = {
+    "import": (
+        "",
+        "breaks the rule 'import': bad_import:Bad raises ValueError: not today; repair it, or `pip uninstall",
+    ),
+    "requires": ("", "breaks the rule 'requires': it wants trireme-bench>=9 and this is "),
+    "config": ("", "Unexpected type annotation: complex"),
+    "shapes": (
+        "p.ranked = p.ranked[1:]",
+        "breaks the rule 'shapes': asked for 24 samples it answered with ranked (23, 5)",
+    ),
+    "numbers": ("p.scores[3, 2] = np.nan", "breaks the rule 'numbers': 1 of 120 scores are NaN"),
+    "ids": ("p.ranked[2, 0] = 40", "breaks the rule 'ids': ranked holds class 40 of 8 classes"),
+    "inputs": ("samples.clear()", "breaks the rule 'inputs': predict changes the list of samples"),
+    "crash": ("raise KeyError('m1')", "KeyError: 'm1'"),
+    "exit": ("raise SystemExit", "SystemExit"),
+}
+"""What a plugin does wrong -> its code in `predict`, where it is there, and what is said of it."""
+ASKED = ["run", "benchmark=mock/zero-shot", "encoder=mock"]
+
+
+def install_bad(folder: Path, what: str) -> None:
+    predict = f"def predict(self, samples):\n        p = super().predict(samples)\n        {BAD[what][0] or 'pass'}"
+    module = f"{GOOD}\n\nclass Bad(Good):\n    {predict}\n        return p\n"
+    if what == "import":
+        module = "raise ValueError('not today')\n"
+    if what == "config":
+        module += "    @dataclass\n    class Config:\n        keep: complex = 5\n"
+    requires = "trireme-bench>=9" if what == "requires" else ""
+    install_plugin(
+        folder, f"bad_{what}", f"[trireme.methods]\nbad-{what} = bad_{what}:Bad\n", module, requires=requires
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subprocess.CompletedProcess[str]]]:
+    """Every bad plugin, a good one and knn in one run; then the good one in another version, and knn."""
+    folder = tmp_path_factory.mktemp("plugins")
+    done = []
+    for version in ("1.0", "1.1"):
+        plugins = folder / version
+        install_plugin(plugins, "good", "[trireme.methods]\ngood = good:Good\n", GOOD, version=version)
+        methods = "good,knn"
+        if not done:
+            for what in BAD:
+                install_bad(plugins, what)
+            methods = f"{','.join(f'bad-{what}' for what in BAD)},{methods}"
+        asked = [*ASKED, f"method={methods}", f"out={folder / 'out'}"]
+        done.append(trireme(asked, plugins, TRIREME_HOME=str(folder / "home")))
+    return folder / "out" / "runs", done
+
+
+def records(folder: Path, method: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob(f"{method}--*/run.json"))]
+
+
+def test_the_other_methods_go_on(runs: tuple[Path, list[subprocess.CompletedProcess[str]]]) -> None:
+    folder, [first, _] = runs
+    assert first.returncode == 1
+    assert f"2 runs computed, 0 already there, {len(BAD)} failed" in first.stderr
+    assert "Traceback" not in first.stderr
+    assert {path.name.split("--")[0] for path in folder.iterdir() if path.is_dir()} == {"good", "knn"}
+
+
+@pytest.mark.parametrize("what", list(BAD))
+def test_a_bad_plugin_fails_by_its_name(what: str, runs: tuple[Path, list[subprocess.CompletedProcess[str]]]) -> None:
+    _, [first, _] = runs
+    lines = [line for line in first.stderr.splitlines() if line.startswith("failed: ") and f"bad-{what}" in line]
+    assert len(lines) == 1, first.stderr
+    assert f"bad-{what} of bad_{what} 1.0" in lines[0]
+    assert BAD[what][1] in lines[0]
+
+
+def test_package_and_version_enter_record_hash_and_leaderboard(
+    runs: tuple[Path, list[subprocess.CompletedProcess[str]]],
+) -> None:
+    """Another version of a plugin is another run; a run without plugins says that it has none."""
+    folder, [first, second] = runs
+    assert "good of good 1.0 on mock/zero-shot" in first.stderr
+    assert "1 runs computed, 1 already there" in second.stderr, "knn is the same run, good another one"
+    assert "'good' on mock/zero-shot stands for 2 runs that differ" in second.stderr
+    told = sorted(record["plugins"][0]["version"] for record in records(folder, "good"))
+    assert told == ["1.0", "1.1"]
+    expected = [{"kind": "method", "name": "good", "package": "good", "version": "1.0"}]
+    assert expected in [record["plugins"] for record in records(folder, "good")]
+    [plain] = records(folder, "knn")
+    assert plain["plugins"] == []
