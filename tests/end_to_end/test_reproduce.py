@@ -131,6 +131,32 @@ def test_runs_of_other_inputs_are_not_mixed(small: tuple[Place, Path]) -> None:
     assert neither["why"].startswith("2 runs of other inputs fit")
 
 
+def test_weights_that_cannot_be_fetched_and_runs_of_older_code_are_told(small: tuple[Place, Path]) -> None:
+    """A tag of weights that nobody has, off line; then a record whose method has another version."""
+    place, file = small
+    content, few_shot = table(file, "rar", "table2")
+    own = few_shot["run"]
+    few_shot["run"] = {**own, "encoder.model": "ViT-B-32", "encoder.pretrained": "commonpool_s_text_s13m_b4k"}
+    few_shot["columns"], few_shot["rows"] = few_shot["columns"][5:6], few_shot["rows"][:1]
+    few_shot["rows"][0]["values"] = few_shot["rows"][0]["values"][5:6]
+    del few_shot["deltas"], few_shot["slips"]
+    file.write_text(json.dumps(content))
+    listed = json.loads(place.trireme("reproduce", "--list", "--tables", str(file), "--format", "json").stdout)
+    fetched = "1: weights ViT-B-32:commonpool_s_text_s13m_b4k are not on this machine; the run fetches them"
+    assert [(row["here"], row["needs"]) for row in listed] == [(0, fetched)]
+    [one] = cells(place, "rar", "--tables", str(file), code=3).values()
+    assert "cannot download weights 'commonpool_s_text_s13m_b4k'" in one["why"]
+
+    few_shot["run"] = own
+    file.write_text(json.dumps(content))
+    [one] = cells(place, "rar", "--tables", str(file), code=1).values()
+    [path] = (place.folder / "out" / "runs").glob("*/run.json")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "method": {**record["method"], "version": 0}}))
+    [one] = cells(place, "rar", "--tables", str(file), "--collect", code=3).values()
+    assert one["why"] == "no finished run by this version of the method, but one by another in out"
+
+
 def test_nothing_to_compare_is_exit_3(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIREME_DATA", str(place.folder / "data"))
     done = place.trireme("reproduce", "rar/table2", code=3)

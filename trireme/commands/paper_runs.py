@@ -58,17 +58,20 @@ class Wanted:
 
     def fits(self, record: RunRecord) -> bool:
         """Whether the run is of this method, benchmark, encoder and memory; the seed is not asked for."""
+        return self._fits(record, ("registry", "config", "version"))
+
+    def _fits(self, record: RunRecord, keys: Sequence[str]) -> bool:
         data = record.data
         method, memory = data["method"], data["memory"]
         if data["benchmark"]["name"] != self._request.benchmarks[0] or record.role != Role.TEST:
             return False
-        made = {key: method.get(key) for key in ("registry", "version", "config")}
+        made, asked = [method.get(key) for key in keys], [self._method[key] for key in keys]
         encoder = {"config": _placeless(data["encoder"]["config"]), "customise": data["encoder"].get("customise") or {}}
         ranker = str((method.get("facts", {}).get("ranker") or {}).get("name", ""))
         named = None if memory is None else memory["name"]
-        return (made, encoder, named) == (self._method, self._encoder, self._memory) and self._ranker in ranker
+        return (made, encoder, named) == (asked, self._encoder, self._memory) and self._ranker in ranker
 
-    def among(self, records: Iterable[RunRecord]) -> tuple[list[RunRecord], str]:
+    def among(self, records: Sequence[RunRecord]) -> tuple[list[RunRecord], str]:
         """The runs of all seeds, by seed; none and the reason, where a seed is missing or they are ambiguous."""
         found: dict[str, dict[int, RunRecord]] = {}
         for record in records:
@@ -84,7 +87,9 @@ class Wanted:
         missing = [str(seed) for seed in self._request.seeds if seed not in runs]
         if missing:
             whole = len(missing) == len(self._request.seeds)
-            return [], "no finished run" if whole else f"no finished run of seed {', '.join(missing)}"
+            why = "no finished run" if whole else f"no finished run of seed {', '.join(missing)}"
+            older = [one for one in records if self._fits(one, ("registry", "config"))] if whole else []
+            return [], why + (" by this version of the method, but one by another" if older else "")
         return [runs[seed] for seed in sorted(runs)], ""
 
 
