@@ -125,7 +125,8 @@ class Cascade:
         parts = self._opened()
         for part in parts:
             fit_inner(part, context)
-        rule, temperature, facts = self._given(), None, {}
+        rule, temperature = self._given(), None
+        facts: dict[str, Any] = {}
         if self._chooses:
             if context.validation is None or not context.validation.samples:
                 raise UsageError(

@@ -25,6 +25,7 @@ from trireme.methods.base import Context, Validation, require_fitted, require_me
 from trireme.methods.classes import class_embeddings, rank, similarity
 from trireme.methods.inner import same_classes, with_classes
 from trireme.methods.selection import Setting, grid_settings, grid_shape, note_unchosen, select, subset_scores
+from trireme.retrieval.memory import Side
 from trireme.types import Floats, Ints, Predictions, Sample, Supervision, Task
 
 Doubles = NDArray[np.float64]
@@ -70,7 +71,7 @@ class SupportSet:
     def __init__(self, context: Context, config: SusXConfig) -> None:
         memory, self.temperature = require_memory(context, "sus_x"), config.temperature
         self.texts = class_embeddings(context.store, context.class_names, context.templates)
-        side = "text" if config.search == "text" else "image"
+        side: Side = "text" if config.search == "text" else "image"
         hits = memory.search(self.texts, side, config.k, encoder=context.encoder.fingerprint)
         kept = hits.rows >= 0
         self.labels: Ints = np.repeat(np.arange(len(hits.rows)), kept.sum(axis=1))

@@ -23,13 +23,14 @@ def train(cache: Cache, config: TipAdapterConfig, seed: int, device: str) -> Flo
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     drawn = torch.Generator().manual_seed(seed)
     for _ in range(config.epochs):
-        for rows in torch.randperm(len(pictures), generator=drawn).split(config.batch):
+        order = torch.randperm(len(pictures), generator=drawn)
+        for rows in (order[start : start + config.batch] for start in range(0, len(order), config.batch)):
             shown = pictures[rows.to(device)]
             weights = torch.exp(config.beta * (shown @ keys.T - 1))
             votes = torch.zeros(len(shown), len(texts), device=device).index_add(1, labels, weights)
             loss = cross_entropy(config.scale * shown @ texts.T + config.alpha * votes, labels[rows.to(device)])
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
     found: Floats = keys.detach().cpu().numpy()
