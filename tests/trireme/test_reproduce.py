@@ -47,6 +47,23 @@ def test_every_cell_is_a_run_that_trireme_takes(cell: Cell) -> None:
     assert cls(component.config).version > 0
 
 
+def test_every_encoder_belongs_to_its_weights(tmp_path: Path) -> None:
+    """Model, activation and preprocessing of each tag and of each released checkpoint, decided without its weights."""
+    from trireme.retrieval.encoders.official import RELEASED
+    from trireme.retrieval.encoders.openclip_source import OpenClipConfig, resolve
+
+    keys = ("encoder.model", "encoder.pretrained", "encoder.react")
+    asked = {tuple(cell.run.get(key, "") for key in keys) for cell in RUN if cell.run["encoder"] == "open_clip"}
+    for model, tag, react in sorted(asked):
+        file = tmp_path / (Path(react).name if react else "weights.pt")
+        file.write_bytes(b"never opened as weights here")
+        weights = {"react": str(file)} if react else {"pretrained": str(file), "origin": tag}
+        source = resolve(OpenClipConfig(model=model, **weights))
+        assert source.architecture.get("quick_gelu", False) == model.endswith("-quickgelu")
+    released = {Path(react).stem for _, _, react in asked if react}
+    assert released == set(RELEASED), "every released checkpoint has its cell"
+
+
 def test_no_call_makes_more_than_the_cells_and_all_are_made() -> None:
     """The calls of each table, taken apart again, are the settings of its cells, each once."""
     for path in papers().values():
