@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, Protocol, runtime_checkable
@@ -112,7 +112,8 @@ class Region:
     @property
     def text(self) -> str:
         """All of it as JSON, for hashes and columns: the same text for equal regions only."""
-        return json.dumps({"version": REGION_VERSION, **asdict(self)})
+        held = {"box": self.box, "crop": self.crop, "square": self.square, "blur": self.blur, "fill": self.fill}
+        return json.dumps({"version": REGION_VERSION, **held})  # `asdict` takes thrice as long; sets have 10^5 boxes
 
     @classmethod
     def parse(cls, text: str) -> Region:
