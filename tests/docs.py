@@ -1,6 +1,7 @@
 """Runs what a page of the documentation shows, from its first block to its last, in one folder.
 
-`bash` and `python` blocks are run; a `yaml` block whose first line is a comment with a path is written to that path.
+`bash` and `python` blocks are run; a `yaml` or `python` block whose first line is a comment with a path is written to
+that path instead.
 Other blocks, and indented ones, are only shown.
 """
 
@@ -48,10 +49,11 @@ def run_page(page: Path, folder: Path, home: Path) -> str:
     environment = {**os.environ, "PATH": path, "TRIREME_HOME": str(home), "OMP_NUM_THREADS": "1"}
     printed = []
     for block in blocks(page):
-        if block.language == "yaml" and (name := re.match(r"# (\S+\.yaml)\n", block.text)):
+        if block.language in ("yaml", "python") and (name := re.match(r"# (\S+\.(?:yaml|py))\n", block.text)):
             file = folder / name[1]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block.text)
+            continue
         if block.language not in ("bash", "python"):
             continue
         command = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
