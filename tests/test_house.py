@@ -35,7 +35,7 @@ def test_files_hold_one_idea_each() -> None:
     assert not [path for path in sources() if path.stem in ("utils", "util", "helpers", "misc")]
 
 
-def test_top_level_is_as_the_readme_says() -> None:
+def test_top_level_is_as_the_architecture_page_says() -> None:
     """The folders of its section "The house"; tests/packaging proves that only `trireme` is installed."""
     present = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
     assert set(FOLDERS) <= present
