@@ -1,9 +1,10 @@
 """Runs that differ in nothing but the seed, joined from their stored predictions; what was joined is remembered.
 
-Joining reads every sample of every seed, some milliseconds a run. So the scores of many joined runs are kept in one
-file beside `runs/`, `.joined.json`, under a key of all that they follow from: the code that computes them, and of each
-seed its run, the predictions' stated checksum, and their file's size and time of change. It is written whole or not at
-all, may be deleted at any time, and a file that cannot be read or written counts as empty.
+A single run can be scored anew in the same way. All of it reads every sample of every seed, some milliseconds a run. So
+the scores of many such groups are kept in one file beside `runs/`, `.joined.json`, under a key of all that they follow
+from: the code that computes them, and of each seed its run, the predictions' stated checksum, and their file's size and
+time of change. It is written whole or not at all, may be deleted at any time, and a file that cannot be read or written
+counts as empty.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Joined:
         self.left_out: list[LeftOut] = []
 
     def scores(self, group: Sequence[RunRecord]) -> tuple[list[RunRecord], list[dict[str, Any]]]:
-        """The seeds that can be used, and their joint scores; of a single one its own scores, of none no scores."""
+        """The seeds that can be used, and their joint scores from stored predictions; of none no scores."""
         key = _key(group)
         if key in self._known:
             return list(group), self._known[key]["scores"]
@@ -102,8 +103,8 @@ def _join(group: Sequence[RunRecord], left_out: list[LeftOut]) -> tuple[list[Run
         else:
             usable.append(record)
             tables.append(table)
-    if len(usable) < 2:
-        return usable, [dict(row) for record in usable for row in record.scores]
+    if not usable:
+        return [], []
     scores = statistics.joint_score_rows(tables, usable[0].data["benchmark"]["subsets"], metrics) if metrics else []
     return usable, scores + (resampling.joint_set_scores([record.data for record in usable]) if sets else [])
 

@@ -8,7 +8,7 @@ rows, told apart by `run`, and a note on stderr says so. A run that is found twi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ COLUMNS = (
 """The columns of `leaderboard` and of its CSV, in this order."""
 
 _NAMED = ["method", "benchmark", "subset", "metric", "encoder", "memory"]
+_Member = tuple[dict[str, Any], RunRecord]
 _ALL = (*COLUMNS, *(column for column in TYPES if column not in (*COLUMNS, "seed")))
 _ORDER = ["benchmark", "subset", "metric", "score", "method", "encoder", "memory", "run"]
 
@@ -106,8 +107,12 @@ def standings(path: Path | str, role: str = "test", strict: bool = False) -> pd.
     return found.frame
 
 
-def board(path: Path | str, role: str = "test") -> Board:
+def board(path: Path | str, role: str = "test", rescore: bool = False) -> Board:
     """`standings`, empty where no run of this role has finished, and what had to be left out; says nothing of these.
+
+    Args:
+        rescore: compute the scores of single runs too anew from their stored predictions, with intervals; else those
+            that the record states are taken. (Metrics that are no mean over samples follow from stored draws.)
 
     Raises:
         DataError: the path does not exist.
@@ -116,7 +121,7 @@ def board(path: Path | str, role: str = "test") -> Board:
         raise unknown_name("role", role, ("test", "validation"))
     with without_collection():
         found = survey(Path(path))
-        entries, unusable = _joined([record for record in found.runs if record.role == role], found.runs)
+        entries, unusable = _joined([record for record in found.runs if record.role == role], found.runs, rescore)
         frame = sorted_tidy(entries, _ALL, _ORDER)
     _note_shared_names(frame)
     return Board(frame, (*found.left_out, *unusable))
@@ -138,28 +143,37 @@ def nothing_there(path: Path, role: str) -> DataError:
     return DataError(f"no finished {role} run in {path}; {there}")
 
 
-def _joined(records: Sequence[RunRecord], everything: Sequence[RunRecord]) -> tuple[list[Entry], list[LeftOut]]:
-    groups: dict[tuple[Any, ...], list[tuple[dict[str, Any], RunRecord]]] = {}
+def _joined(
+    records: Sequence[RunRecord], everything: Sequence[RunRecord], rescore: bool
+) -> tuple[list[Entry], list[LeftOut]]:
+    groups: dict[tuple[Any, ...], list[_Member]] = {}
     for record in records:
         common = entry(record)
         groups.setdefault(_identity(common, record), []).append((common, record))
     joined = Joined(everything[0].folder.parent) if everything else None
     entries: list[Entry] = []
-    for members in groups.values():
-        members.sort(key=lambda member: (member[1].seed, member[1].run))
-        seeds = {record.seed for _, record in members}
-        if len(members) == 1 or len(seeds) < len(members) or joined is None:
-            # several of one seed: equal in all that we compare, yet not the same run, so never averaged
+    for members in _parted(groups.values()):
+        if joined is None or (len(members) == 1 and not rescore):
             entries += [(common, record.scores) for common, record in members]
             continue
         usable, scores = joined.scores([record for _, record in members])
         runs = {record.run for record in usable}
-        kept = [common for common, _ in members if common["run"] in runs]
-        if kept:
+        if kept := [common for common, _ in members if common["run"] in runs]:
             entries.append((shared(kept), scores))
     if joined is not None:
         joined.keep({record.run for record in everything})
     return entries, joined.left_out if joined else []
+
+
+def _parted(groups: Iterable[list[_Member]]) -> Iterator[list[_Member]]:
+    """Groups by seed; several runs of one seed are equal in all that we compare, yet not the same run: never averaged,
+    so each of their group stands alone."""
+    for members in groups:
+        members.sort(key=lambda member: (member[1].seed, member[1].run))
+        if len({record.seed for _, record in members}) == len(members):
+            yield members
+        else:
+            yield from ([member] for member in members)
 
 
 def _identity(common: dict[str, Any], record: RunRecord) -> tuple[Any, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -93,3 +95,28 @@ def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(tmp_path: Path)
     kept = boards(tmp_path)
     kept.mkdir()
     assert len(leaderboard(tmp_path)) == 12
+
+
+def test_scores_can_be_computed_anew_from_predictions_alone(tmp_path: Path) -> None:
+    """The record states other scores than its predictions give: 3 of 4 right."""
+    folder = store(tmp_path, [1, 1, 1, 0], LABELS)
+    content = json.loads((folder / "run.json").read_text())
+    expected = [dict(row) for row in content["scores"]]
+    for row in content["scores"]:
+        row.update(score=10.0, ci_low=5.0, ci_high=15.0)
+    (folder / "run.json").write_text(json.dumps(content))
+    assert set(board(tmp_path).frame["score"]) == {10.0}
+    frame = board(tmp_path, rescore=True).frame
+    found = frame[list(expected[0])].to_dict("records")
+    assert sorted(map(str, found)) == sorted(map(str, expected))
+
+
+def test_scoring_anew_loads_no_model(tmp_path: Path) -> None:
+    store(tmp_path, [1, 1, 1, 0], LABELS)
+    code = (
+        "import sys; from pathlib import Path; from trireme.commands.leaderboard import leaderboard; "
+        "leaderboard(Path(sys.argv[1]), rescore=True); "
+        "print(sorted({'torch', 'transformers', 'open_clip', 'faiss'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -44,6 +44,7 @@ def leaderboard(
         str | None,
         typer.Option(help="Of all with the same method (encoder, memory ...), the best on validation pictures."),
     ] = None,
+    rescore: Annotated[bool, typer.Option(help="Compute all scores anew from the stored predictions.")] = False,
     strict: Annotated[bool, typer.Option(help="Exit with 1 where a run had to be left out.")] = False,
 ) -> None:
     """Print the table of all finished runs."""
@@ -51,7 +52,7 @@ def leaderboard(
     from trireme.commands.leaderboard import leaderboard as command
 
     choice = Choice(role, (), where or (), best_of, columns or (), rank)
-    finish(command(folder, by, format, save, choice, strict))
+    finish(command(folder, by, format, save, choice, strict, rescore))
 
 
 @commands.command(

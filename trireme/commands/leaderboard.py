@@ -35,6 +35,7 @@ def leaderboard(
     save: Path | None = None,
     choice: Choice | None = None,
     strict: bool = False,
+    rescore: bool = False,
 ) -> int:
     """Print the leaderboard, or write it to a file whose suffix tells the format.
 
@@ -42,6 +43,7 @@ def leaderboard(
 
     Args:
         strict: 1 where a run folder had to be left out.
+        rescore: scores and intervals anew from stored predictions; no model is loaded.
     """
     from trireme.results.leaderboard import board
     from trireme.results.writers import SUFFIXES, render, write
@@ -54,7 +56,7 @@ def leaderboard(
         )
     if choice.rank != "score" and not by:
         raise UsageError("--rank sorts the table over several benchmarks; name its columns, e.g. --by benchmark")
-    found = board(folder, choice.role)
+    found = board(folder, choice.role, rescore)
     lost = [f"left out: {reason}" for reason in dict.fromkeys(one.reason for one in found.left_out)]
     frame, notes = _chosen(found, folder, choice, lost)
     shown = format or (SUFFIXES.get(save.suffix.lower(), "") if save else "terminal")
