@@ -167,7 +167,8 @@ def defined(file: str) -> frozenset[str]:
             if isinstance(node, ast.ClassDef):
                 yield from names(node.body, f"{prefix}{node.name}.")
             targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
-            yield from (prefix + target.id for target in targets if isinstance(target, ast.Name))
+            for target in targets:
+                yield from (prefix + one.id for one in ast.walk(target) if isinstance(one, ast.Name))
 
     return frozenset(names(ast.parse(path.read_text(encoding="utf-8")).body))
 
