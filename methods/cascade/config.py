@@ -60,7 +60,7 @@ def check(config: CascadeConfig) -> None:
     for option, values in (("budget", [config.budget]), ("shares", config.shares)):
         if not all(0 <= value <= 1 for value in values):
             raise UsageError(f"cascade: {option}={getattr(config, option)}; shares of the samples are from 0 to 1")
-    if not config.shares or min(config.shares) > config.budget:
+    if config.choose == "score" and not any(share <= config.budget for share in config.shares):
         raise UsageError(f"cascade: shares={config.shares} has none within budget={config.budget:g}; list 0")
     if config.threshold is not None and not math.isfinite(config.threshold):
         raise UsageError(f"cascade: threshold={config.threshold}; give a number, or budget=0 (nobody), budget=1 (all)")

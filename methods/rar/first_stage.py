@@ -28,7 +28,7 @@ class FirstStage:
     def __init__(self, context: Context, config: RarConfig, inner: Method | None) -> None:
         self._context, self._inner, self._name = context, inner, str(config.candidates.get("method", ""))
         self._retriever = None
-        self._last: tuple[Sequence[Sample], Predictions] | None = None
+        self._last: tuple[tuple[Sample, ...], Predictions] | None = None
         if inner is None:
             self._retriever = Retriever(context, config, context.class_ids, context.class_names)
         else:
@@ -54,8 +54,8 @@ class FirstStage:
     def _ranking(self, samples: Sequence[Sample]) -> Predictions:
         """What the method says; asked once for several settings of a grid."""
         assert self._inner is not None
-        if self._last is None or self._last[0] is not samples:
-            self._last = samples, ranked(self._inner, self._name, samples)
+        if self._last is None or self._last[0] != tuple(samples):
+            self._last = tuple(samples), ranked(self._inner, self._name, samples)
         return self._last[1]
 
     def facts(self) -> dict[str, Any]:

@@ -333,7 +333,7 @@ def test_a_method_without_candidates_has_no_ceiling(context: Context, samples: l
         ({"budget": 1.2}, "from 0 to 1"),
         ({"budget": math.nan}, "from 0 to 1"),
         ({"shares": [0.5, 2.0]}, "from 0 to 1"),
-        ({"shares": [0.5], "budget": 0.1}, "list 0"),
+        ({"shares": [0.5], "budget": 0.1, "choose": "score"}, "list 0"),
         ({"threshold": math.inf}, "budget=1"),
         ({"threshold": 0.1, "choose": "score"}, "nothing to choose"),
         ({"expensive": {"method": "recco"}}, "did you mean 'reco'"),
