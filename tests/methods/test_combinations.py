@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from trireme.methods.zero_shot.method import ZeroShot, ZeroShotConfig
 from trireme.plan import check_training_sets, effective, training_sets
 from trireme.types import Predictions, Sample, Supervision
 
+from .customising import disc_context, discs, recipe
 from .scripted import ScriptedEngine
 from .synthetic import VectorBenchmark, VectorWorld
 
@@ -73,6 +75,24 @@ def test_fusion_adds_the_log_probability_to_the_other_methods_score(context: Con
         best = sorted(values, key=lambda c: -values[c])
         assert found.ranked[row, :5].tolist() == best
         assert found.scores[row, :5] == pytest.approx([values[c] for c in best], abs=1e-6)
+
+
+def test_candidates_of_the_customised_encoder(clip_folder: Path, tmp_path: Path) -> None:
+    """REACT inside is REACT alone, trained once: what it trained and was told is the combination's too."""
+    context = disc_context(clip_folder, tmp_path)
+    context.ranker = lambda name: ScriptedEngine(value=lambda prompt, text: 0.0)
+    config = recipe(variant="locked_text", lr=0.02, augment="none")
+    react = fitted(React(config), context)
+    shown = [Sample(pair.id, pair.image) for pair in discs(tmp_path, "test", 1)]
+    options = {"method": "react", "registry": "react", "config": config}
+    method = fitted(Rar(RarConfig(candidates=options, k=3, mode="score", fusion=[0.0])), context)
+    found, alone = method.predict(shown), react.predict(shown)
+    np.testing.assert_array_equal(found.ranked, alone.ranked)
+    np.testing.assert_array_equal(found.scores[:, :3], alone.scores[:, :3])
+    facts = method.facts()
+    assert facts["trained_parameters"] == react.facts()["trained_parameters"] > 0
+    assert facts["candidates"]["facts"]["artifact"] == react.facts()["artifact"]
+    assert method.supervision == Supervision("captions", "none")
 
 
 def test_more_candidates_than_a_benchmark_looks_at(context: Context, samples: list[Sample]) -> None:
