@@ -12,6 +12,7 @@ PIP = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_DEPS": "1", "
 
 def borrowing(folder: Path) -> Path:
     """Make it; its Python. `pip` and `trireme` lie beside it."""
+    folder = folder.resolve()
     venv.create(folder, with_pip=False)
     programs = folder / "bin"
     [packages] = (folder / "lib").glob("python*/site-packages")

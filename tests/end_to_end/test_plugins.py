@@ -85,6 +85,23 @@ def test_a_bad_plugin_fails_by_its_name(what: str, runs: tuple[Path, list[subpro
     assert BAD[what][1] in lines[0]
 
 
+def test_check_names_plugin_and_rule(runs: tuple[Path, list[subprocess.CompletedProcess[str]]]) -> None:
+    """One line a rule, exit code 1; nothing else is looked at where it cannot be imported."""
+    plugins = runs[0].parents[1] / "1.0"
+    checked = trireme(["check", "method", "bad-numbers", "--rule", "shapes", "--rule", "numbers"], plugins)
+    assert checked.returncode == 1
+    lines = checked.stdout.splitlines()
+    assert lines[0].split()[:3] == ["skip", "bad-numbers", "shapes"]
+    assert lines[1].split()[:3] == ["FAIL", "bad-numbers", "numbers"]
+    assert "1 of 35 scores are NaN" in lines[1]  # of a batch of seven, five classes each
+    assert lines[2] == "method bad-numbers (bad_numbers 1.0): 0 passed, 1 broken, 1 skipped"
+    refused = trireme(["check", "method", "bad-requires"], plugins)
+    assert refused.returncode == 1
+    [line, _] = refused.stdout.splitlines()
+    assert line.split()[:3] == ["FAIL", "bad-requires", "requires"]
+    assert refused.stderr == checked.stderr == ""
+
+
 def test_package_and_version_enter_record_hash_and_leaderboard(
     runs: tuple[Path, list[subprocess.CompletedProcess[str]]],
 ) -> None:

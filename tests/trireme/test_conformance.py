@@ -64,6 +64,15 @@ def test_the_mock_encoder_and_ranker_conform() -> None:
         assert report.passed, report
 
 
+def test_a_real_ranker_conforms(tmp_path: Path) -> None:
+    """LLaVA with random weights, by transformers."""
+    from tests.methods.tiny_mllm import tiny_llava
+    from trireme.methods.rankers.hf import TransformersEngine
+
+    report = check_ranker(TransformersEngine, {"model": str(tiny_llava(tmp_path)), "dtype": "float32", "batch": 4})
+    assert report.passed, report
+
+
 def test_a_method_that_takes_no_encoder_of_the_check_is_told() -> None:
     """REACT's config for `lite` has options that open_clip models lack."""
     with pytest.raises(UsageError, match="options of lite"):
