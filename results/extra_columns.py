@@ -73,7 +73,9 @@ def with_extra(frame: pd.DataFrame) -> pd.DataFrame:
     recall = recall[~recall.index.duplicated()]
     keys = pd.MultiIndex.from_frame(frame[["run", "subset"]])
     tokens = frame["prompt_tokens"] + frame["completion_tokens"]
-    return frame.assign(**{TOKENS: tokens, RECALL: recall.reindex(keys).to_numpy()})
+    found = frame.copy()
+    found[TOKENS], found[RECALL] = tokens, recall.reindex(keys).to_numpy()
+    return found
 
 
 def cells(columns: Sequence[Column], row: dict[str, Any], missing: str) -> list[str]:

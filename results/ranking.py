@@ -65,12 +65,9 @@ def _chosen(frame: pd.DataFrame, by: str, metric: str, subset: str) -> pd.DataFr
 def default_metric(frame: pd.DataFrame) -> str:
     """`top1` where the frame has it, else its only main metric, or its only one but `hit@k`; UsageError where there are
     several."""
-    mains = frame.loc[frame["main"], "metric"].unique() if "main" in frame else ()
-    return metric_of(list(frame["metric"].unique()), [] if len(mains) != 1 or _is_there(frame) else [str(mains[0])])
-
-
-def _is_there(frame: pd.DataFrame) -> bool:
-    return bool((frame["metric"] == "top1").any())
+    names = [str(name) for name in frame["metric"].unique()]
+    mains = [str(name) for name in frame.loc[frame["main"], "metric"].unique()] if "main" in frame else []
+    return metric_of(names, mains if len(mains) == 1 and "top1" not in names else [])
 
 
 def metric_of(names: Sequence[str], mains: Sequence[str]) -> str:

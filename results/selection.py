@@ -88,7 +88,7 @@ def _holds(column: pd.Series[Any], one: Condition) -> pd.Series[bool]:
     if pd.api.types.is_bool_dtype(column):
         column = column.map({True: "true", False: "false"})
     elif pd.api.types.is_numeric_dtype(column):
-        compared = _NUMBERS[one.operator](column, _number(one)).fillna(False).astype(bool)
+        compared: pd.Series[bool] = _NUMBERS[one.operator](column, _number(one)).fillna(False).astype(bool)
         return compared | missing if one.operator == "!=" else compared & ~missing
     if one.operator not in ("=", "!="):
         raise UsageError(f"{one}: {one.column} is text; compare it by = or !=")

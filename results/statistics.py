@@ -330,14 +330,15 @@ def _paired(
         p = bootstrap_p(draws, units)
     spread, careful = float(draws.std()) if draws.size else math.nan, None if math.isnan(p) else p
     x, y, _ = pairs[0]
+    only_a = only_b = exact = None
     if len(pairs) > 1 or not np.isin(np.concatenate([x, y]), (0.0, 1.0)).all():
-        counts, exact, smallest = (None, None), None, smallest_shift(spread)
+        smallest = smallest_shift(spread)
     else:
-        counts = int((x > y).sum()), int((x < y).sum())
-        exact, alone = mcnemar_exact(*counts), float((x - y).var()) / n
-        smallest = smallest_difference(n, sum(counts) / n, spread**2 / alone if alone and draws.size else 1.0)
+        only_a, only_b = int((x > y).sum()), int((x < y).sum())
+        exact, alone = mcnemar_exact(only_a, only_b), float((x - y).var()) / n
+        smallest = smallest_difference(n, (only_a + only_b) / n, spread**2 / alone if alone and draws.size else 1.0)
     shown = None if math.isnan(smallest) else 100 * smallest
-    return PairedDifference(n, 100 * difference, 100 * low, 100 * high, *counts, exact, careful, shown)
+    return PairedDifference(n, 100 * difference, 100 * low, 100 * high, only_a, only_b, exact, careful, shown)
 
 
 def _answered_by_both(

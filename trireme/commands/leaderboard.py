@@ -63,11 +63,11 @@ def leaderboard(
     if shown in ("csv", "parquet"):
         for note in [*notes, *lost]:
             say(f"warning: {note}" if note in lost else f"note: {note}")
-    options = {"by": by, "rank": choice.rank, "columns": choice.columns, "notes": [*notes, *lost]}
+    shape = (by, choice.rank, choice.columns, (*notes, *lost))
     if save is not None:
-        say(f"wrote {write(frame, save, format, **options)}")
+        say(f"wrote {write(frame, save, format, *shape)}")
     else:
-        print(render(frame, shown, **options).rstrip("\n"))
+        print(render(frame, shown, *shape).rstrip("\n"))
     return 1 if strict and lost else 0
 
 
@@ -76,7 +76,8 @@ def _chosen(found: Board, folder: Path, choice: Choice, lost: Sequence[str]) -> 
     from trireme.results.leaderboard import nothing_there, standings
     from trireme.results.selection import best_of, conditions, where
 
-    frame, notes = found.frame, []
+    frame = found.frame
+    notes: list[str] = []
     if frame.empty:
         for line in lost:
             say(f"warning: {line}")
