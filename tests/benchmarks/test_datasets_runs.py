@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import trireme.registry
+import trireme.plugins
 from tests.benchmarks.layouts import LAYOUTS
 from tests.benchmarks.test_datasets_faults import many_pets
 from tests.end_to_end.conftest import Place
@@ -44,7 +44,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     (tmp_path / "configs" / "method").mkdir(parents=True)
     (tmp_path / "configs" / "method" / "short.yaml").write_text(SHORT)
     yield world_place(tmp_path)
-    trireme.registry._entries.cache_clear()
+    trireme.plugins.entries.cache_clear()
 
 
 def run(place: Place, name: str, methods: str, *more: str) -> dict[str, RunRecord]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import trireme.registry
+import trireme.plugins
 from tests.benchmarks.detection_fixtures import LAYOUTS, counted, lvis_layout
 from tests.benchmarks.test_datasets_runs import SHORT
 from tests.benchmarks.test_detection_precision import by_lvis
@@ -34,7 +34,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     (tmp_path / "configs" / "method").mkdir(parents=True)
     (tmp_path / "configs" / "method" / "short.yaml").write_text(SHORT)
     yield Place(tmp_path, shared=True)
-    trireme.registry._entries.cache_clear()
+    trireme.plugins.entries.cache_clear()
 
 
 def memory(folder: Path, content: dict[str, Any], name: str) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import trireme.registry
+import trireme.plugins
 from tests.benchmarks.layouts_oven import BY_ID, ENTITIES, PER_ENTITY, SEEN, picture_file, wikipedia, write
 from tests.end_to_end.conftest import Place
 from tests.end_to_end.test_rar import Ranker, world_place
@@ -215,7 +215,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     (tmp_path / "ranker").mkdir()
     Ranker(tmp_path / "ranker").installed(monkeypatch)
     yield world_place(tmp_path)
-    trireme.registry._entries.cache_clear()
+    trireme.plugins.entries.cache_clear()
 
 
 def test_the_whole_path(place: Place) -> None:

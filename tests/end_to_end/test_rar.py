@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-import trireme.registry
+import trireme.plugins
 from tests.end_to_end.conftest import Place
 from tests.end_to_end.stand_in import NONSENSE, REFUSAL
 from tests.trireme.test_registry import install_plugin
@@ -59,7 +59,7 @@ class Ranker:
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         patch.setenv("STAND_IN", str(self.folder))
         patch.syspath_prepend(str(self.folder / "plugins"))
-        trireme.registry._entries.cache_clear()
+        trireme.plugins.entries.cache_clear()
         return self
 
 
@@ -67,7 +67,7 @@ class Ranker:
 def forgotten() -> Iterator[None]:
     """No other test shall see the stand-in among the rankers."""
     yield
-    trireme.registry._entries.cache_clear()
+    trireme.plugins.entries.cache_clear()
 
 
 @pytest.fixture
