@@ -86,7 +86,9 @@ class Gathered:
         parts, self._joined, self._batches = [*self._joined, *self._batches], [], []
         table = merge(parts)
         parts.clear()
-        for place, name in enumerate([] if table is None else table.column_names):
+        if table is None:
+            return None
+        for place, name in enumerate(table.column_names):
             table = table.set_column(place, name, table[name].combine_chunks())
         return table
 
