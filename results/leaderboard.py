@@ -107,12 +107,13 @@ def standings(path: Path | str, role: str = "test", strict: bool = False) -> pd.
     return found.frame
 
 
-def board(path: Path | str, role: str = "test", rescore: bool = False) -> Board:
+def board(path: Path | str, role: str = "test", rescore: bool = False, columns: Sequence[str] | None = None) -> Board:
     """`standings`, empty where no run of this role has finished, and what had to be left out; says nothing of these.
 
     Args:
         rescore: compute the scores of single runs too anew from their stored predictions, with intervals; else those
             that the record states are taken. (Metrics that are no mean over samples follow from stored draws.)
+        columns: at least `COLUMNS`; all of `standings` where none are named, which takes longer for many records.
 
     Raises:
         DataError: the path does not exist.
@@ -122,7 +123,7 @@ def board(path: Path | str, role: str = "test", rescore: bool = False) -> Board:
     with without_collection():
         found = survey(Path(path))
         entries, unusable = _joined([record for record in found.runs if record.role == role], found.runs, rescore)
-        frame = sorted_tidy(entries, _ALL, _ORDER)
+        frame = sorted_tidy(entries, columns or _ALL, _ORDER)
     _note_shared_names(frame)
     return Board(frame, (*found.left_out, *unusable))
 

@@ -45,7 +45,7 @@ def leaderboard(
         strict: 1 where a run folder had to be left out.
         rescore: scores and intervals anew from stored predictions; no model is loaded.
     """
-    from trireme.results.leaderboard import board
+    from trireme.results.leaderboard import COLUMNS, board
     from trireme.results.writers import SUFFIXES, render, write
 
     choice = choice or Choice()
@@ -56,10 +56,11 @@ def leaderboard(
         )
     if choice.rank != "score" and not by:
         raise UsageError("--rank sorts the table over several benchmarks; name its columns, e.g. --by benchmark")
-    found = board(folder, choice.role, rescore)
+    shown = format or (SUFFIXES.get(save.suffix.lower(), "") if save else "terminal")
+    more = by or choice.where or choice.columns or choice.best_of or shown not in ("csv", "parquet")
+    found = board(folder, choice.role, rescore, None if more else COLUMNS)
     lost = [f"left out: {reason}" for reason in dict.fromkeys(one.reason for one in found.left_out)]
     frame, notes = _chosen(found, folder, choice, lost)
-    shown = format or (SUFFIXES.get(save.suffix.lower(), "") if save else "terminal")
     if shown in ("csv", "parquet"):
         for note in [*notes, *lost]:
             say(f"warning: {note}" if note in lost else f"note: {note}")
