@@ -51,9 +51,12 @@ class Setting:
 
         Raises:
             UsageError: it has none of this name that two runs can be compared by.
+            DataError: the runs share none at all.
         """
         shared = [name for name in self.first.data["metrics"] if all(name in b.data["metrics"] for _, b in self.pairs)]
         known = [name for name in shared if name not in DERIVED_METRICS]
+        if not known:
+            raise DataError("the two runs share no metric that can be compared")
         if asked is None:
             return str(known[0])
         if asked in DERIVED_METRICS:
@@ -82,23 +85,49 @@ class Row:
     p_bootstrap: float | None
     """Draws whole classes (or pictures with their boxes), as the interval does."""
     p_holm: float | None
-    """`p` corrected for the number of rows, the pooled line not counted."""
+    """The larger of the two corrected for the number of rows, the pooled line not counted."""
     smallest: float | None
     encoder: str
     memory: str
     seeds: str
     runs: str
 
+    @property
+    def careful(self) -> float | None:
+        """The larger of the two p: neither the independence that McNemar's takes nor the shape that the other one
+        takes may make a difference look safer."""
+        return max((p for p in (self.p, self.p_bootstrap) if p is not None), default=None)
 
-def settings(runs: Sequence[RunRecord], first: str, second: str) -> list[Setting]:
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What could not be compared, and why; `whole` where no subset of the setting could be."""
+
+    setting: Setting
+    subset: str
+    reason: str
+    whole: bool = False
+
+    @property
+    def text(self) -> str:
+        told = self.setting.told
+        where = [told["benchmark"], *([self.subset] if self.subset else [])]
+        return f"{', '.join(where)} (encoder {told['encoder']}, memory {told['memory']}): {self.reason}"
+
+
+def settings(runs: Sequence[RunRecord], first: str, second: str, role: str = "test") -> list[Setting]:
     """Where both methods ran on the same samples; a method without a memory goes with any.
+
+    Args:
+        role: only runs on samples of this role: a selection made on validation samples is no result.
 
     Raises:
         UsageError: no run of a method, the nearest name is given; or they share no setting.
     """
+    runs = [run for run in runs if run.role == role]
     for name in (first, second):
         if name not in {run.method for run in runs}:
-            raise unknown_name("method among the finished runs", name, {run.method for run in runs})
+            raise unknown_name(f"method among the finished {role} runs", name, {run.method for run in runs})
     if first == second:
         raise UsageError(f"'{first}' cannot be compared with itself; name two methods")
     groups: dict[tuple[str, ...], list[tuple[RunRecord, RunRecord]]] = {}
@@ -145,8 +174,10 @@ def _drawn(run: RunRecord) -> str:
     return fingerprint([memory.get("name"), *what]) if memory else ""
 
 
-def rows(found: Sequence[Setting], metric: str | None = None, subsets: Sequence[str] = ()) -> list[Row]:
-    """The differences of every setting, with p values corrected for their number.
+def rows(
+    found: Sequence[Setting], metric: str | None = None, subsets: Sequence[str] = ()
+) -> tuple[list[Row], list[Skipped]]:
+    """The differences of every setting, with p values corrected for their number; and what cannot be compared.
 
     Args:
         subsets: only these; all where none is named.
@@ -158,32 +189,53 @@ def rows(found: Sequence[Setting], metric: str | None = None, subsets: Sequence[
     for name in subsets:
         if name not in known:
             raise unknown_name("subset of these benchmarks", name, known)
-    listed = [row for one in found for row in _rows(one, one.metric(metric), subsets)]
-    corrected = holm([row.p for row in listed])
-    return [replace(row, p_holm=p) for row, p in zip(listed, corrected, strict=True)]
+    every = [row for one in found for row in _rows(one, metric, subsets)]
+    listed = [row for row in every if isinstance(row, Row)]
+    corrected = holm([row.careful for row in listed])
+    compared = [replace(row, p_holm=p) for row, p in zip(listed, corrected, strict=True)]
+    return compared, [row for row in every if isinstance(row, Skipped)]
 
 
-def _rows(setting: Setting, metric: str, subsets: Sequence[str]) -> Iterator[Row]:
-    a = setting.first
-    if metric in set_metrics(a.data):
-        from trireme.results.resampling import paired_set_difference
-
-        for pair in setting.pairs:
-            for row in pair[0].data["scores"]:
-                if row["metric"] == metric and row["n"] and (not subsets or row["subset"] in subsets):
-                    difference = paired_set_difference(pair[0].data, pair[1].data, row["subset"], metric)
-                    yield _row(Setting((pair,)), row["subset"], metric, difference)
+def _rows(setting: Setting, asked: str | None, subsets: Sequence[str]) -> Iterator[Row | Skipped]:
+    """Of every subset that has a sample in one of the runs."""
+    try:
+        metric = setting.metric(asked)
+        of_set = any(metric in set_metrics(run.data) for pair in setting.pairs for run in pair)
+        tables = [] if of_set else [(_values(one, metric), _values(other, metric)) for one, other in setting.pairs]
+    except DataError as error:
+        yield Skipped(setting, "", str(error), whole=True)
         return
+    every: list[Row | Skipped] = []
+    for subset in _subsets(setting, metric, subsets):
+        for one in [Setting((pair,)) for pair in setting.pairs] if of_set else [setting]:
+            try:
+                every.append(_row(one, subset, metric, _difference(one, subset, metric, tables)))
+            except DataError as error:
+                every.append(Skipped(setting, subset, str(error)))
+    lost = [one for one in every if isinstance(one, Skipped)]
+    if every and len(lost) == len(every):
+        same = not subsets and len({one.reason for one in lost}) == 1
+        yield from (replace(one, subset="" if same else one.subset, whole=True) for one in (lost[:1] if same else lost))
+    else:
+        yield from every
+
+
+def _subsets(setting: Setting, metric: str, asked: Sequence[str]) -> list[str]:
+    """Those with a sample, in the benchmark's order, then those that only scores have (an evaluator names its own)."""
+    rows = [row for pair in setting.pairs for run in pair for row in run.scores]
+    scored = dict.fromkeys(row["subset"] for row in rows if row["metric"] == metric and row["n"])
+    ordered = dict.fromkeys([*setting.first.data["benchmark"]["subsets"], *scored])
+    return [subset for subset in ordered if subset in scored and (not asked or subset in asked)]
+
+
+def _difference(setting: Setting, subset: str, metric: str, tables: Sequence[tuple[Any, Any]]) -> PairedDifference:
+    from trireme.results.resampling import paired_set_difference
     from trireme.results.statistics import joint_paired_difference
 
-    tables = [(_values(one, metric), _values(other, metric)) for one, other in setting.pairs]
-    for subset, groups in a.data["benchmark"]["subsets"].items():
-        if (not subsets or subset in subsets) and _has_samples(a, subset):
-            yield _row(setting, subset, metric, joint_paired_difference(tables, metric, groups))
-
-
-def _has_samples(run: RunRecord, subset: str) -> bool:
-    return any(row["subset"] == subset and row["n"] for row in run.scores)
+    a, b = setting.pairs[0]
+    if not tables:
+        return paired_set_difference(a.data, b.data, subset, metric)
+    return joint_paired_difference(tables, metric, a.data["benchmark"]["subsets"].get(subset))
 
 
 def _values(run: RunRecord, metric: str) -> Any:

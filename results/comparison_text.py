@@ -25,6 +25,7 @@ class Comparison:
         pooled: lines over several benchmarks.
         contained: benchmarks left out of them, with the one that holds their pictures.
         disagreements: of every setting whose metric is a matter of right or wrong.
+        skipped: what could not be compared, one line each with its reason.
     """
 
     first: str
@@ -33,6 +34,7 @@ class Comparison:
     pooled: Sequence[Pooled]
     contained: Mapping[str, str]
     disagreements: Sequence[Disagreement]
+    skipped: Sequence[str] = ()
 
 
 def render(found: Comparison, format: str) -> str:
@@ -42,7 +44,8 @@ def render(found: Comparison, format: str) -> str:
         UsageError: there is nothing to compare.
     """
     if not found.rows:
-        raise UsageError(f"'{found.first}' and '{found.second}' share no sample of these subsets")
+        why = "; ".join(found.skipped) or "they share no sample of these subsets"
+        raise UsageError(f"'{found.first}' and '{found.second}' cannot be compared: {why}")
     if format == "json":
         return json.dumps(_plain(found), indent=2, ensure_ascii=False) + "\n"
     if format == "csv":
@@ -106,12 +109,22 @@ def _numbers(row: Row) -> list[str]:
         row.subset,
         row.metric,
         str(row.n),
-        f"{round(row.difference, 1) + 0.0:+.1f}",  # never -0.0
-        MISSING if row.ci_low is None or row.ci_high is None else f"[{row.ci_low:.1f}, {row.ci_high:.1f}]",
+        signed(row.difference),
+        MISSING if row.ci_low is None or row.ci_high is None else f"[{_rounded(row.ci_low)}, {_rounded(row.ci_high)}]",
         *(MISSING if count is None else str(count) for count in (row.only_a, row.only_b)),
         *(p_text(p) for p in (row.p, row.p_bootstrap, row.p_holm)),
         MISSING if row.smallest is None else f"{row.smallest:.1f}",
     ]
+
+
+def signed(value: float) -> str:
+    """One decimal with its sign; what rounds to zero has none."""
+    text = f"{value:+.1f}"
+    return "0.0" if float(text) == 0 else text
+
+
+def _rounded(value: float) -> str:
+    return signed(value).removeprefix("+")
 
 
 def p_text(p: float | None) -> str:
@@ -122,11 +135,12 @@ def p_text(p: float | None) -> str:
 def _notes(found: Comparison) -> Iterator[str]:
     yield (
         "p: exact McNemar test where the samples that only one has right are counted, else paired bootstrap; "
-        "p (classes drawn): paired bootstrap that draws whole classes (pictures, in detection), as the interval does; "
-        f"p (Holm): p corrected for the {len(found.rows)} rows above"
+        "p (classes drawn): Student's t with the spread of the interval's draws of whole classes (pictures, in "
+        f"detection); p (Holm): the larger of the two corrected for the {len(found.rows)} rows above"
         f"{' (not the pooled one)' if found.pooled else ''}; smallest: the true difference that these samples would "
         "show in 80 % of experiments."
     )
+    yield from (f"Not compared: {one}" for one in found.skipped)
     wider: dict[str, list[str]] = {}
     for name, held in found.contained.items():
         wider.setdefault(held, []).append(name)

@@ -98,22 +98,31 @@ def paired_set_difference(a: Mapping[str, Any], b: Mapping[str, Any], subset: st
     """Score of run A minus score of run B on one benchmark, with the interval of their draw-by-draw differences.
 
     Raises:
-        DataError: the two were not resampled by the same draws.
+        DataError: the two were not resampled by the same draws, or one of them has no score there.
     """
-    points, values = [], []
-    for record in (a, b):
-        points.append(next(r for r in record["scores"] if (r["subset"], r["metric"]) == (subset, metric)))
-        values.append(_replicates(record)[subset, metric])
-    if a["replicates"]["units"] != b["replicates"]["units"] or values[0].shape != values[1].shape:
+    points = [_scored(record, subset, metric) for record in (a, b)]
+    values = [_replicates(record).get((subset, metric)) for record in (a, b)]
+    first, second = values
+    if first is None or second is None:
+        raise DataError(f"one of the runs keeps no draws of {metric}; run it again")
+    if a["replicates"]["units"] != b["replicates"]["units"] or first.shape != second.shape:
         raise DataError(f"the two runs' draws of {metric} differ; compare runs of one benchmark and one role")
-    difference = _nan_for_none(points[0]["score"]) - _nan_for_none(points[1]["score"])
-    n, gaps, units = int(points[0]["n"]), values[0] - values[1], int(a["replicates"]["units"])
+    difference = float(points[0]["score"]) - float(points[1]["score"])
+    n, gaps, units = min(int(row["n"]) for row in points), first - second, int(a["replicates"]["units"])
     low, high = _percentiles(gaps, difference, units)
     if math.isnan(low):
         return PairedDifference(n, difference, low, high, None, None, None)
     defined = gaps[~np.isnan(gaps)]
-    p = bootstrap_p(defined + (difference - defined.mean()), units)
+    p = bootstrap_p(defined + (difference - defined.mean()), difference, units)
     return PairedDifference(n, difference, low, high, None, None, None, p, smallest_shift(float(defined.std())))
+
+
+def _scored(record: Mapping[str, Any], subset: str, metric: str) -> Mapping[str, Any]:
+    for row in record["scores"]:
+        if (row["subset"], row["metric"]) == (subset, metric) and row["n"] and row["score"] is not None:
+            found: Mapping[str, Any] = row
+            return found
+    raise DataError(f"{record['method']['name']} has no score of {metric} on {subset}")
 
 
 def _limits(point: float, drawn: Doubles, units: int) -> tuple[float, float]:
@@ -151,7 +160,10 @@ def _nan_for_none(value: float | None) -> float:
 
 
 def _replicates(record: Mapping[str, Any]) -> dict[tuple[str, str], Doubles]:
-    return {(one["subset"], one["metric"]): _doubles(one["values"]) for one in record["replicates"]["of"]}
+    return {
+        (one["subset"], one["metric"]): _doubles(one["values"])
+        for one in (record.get("replicates") or {}).get("of", ())
+    }
 
 
 def _doubles(values: Sequence[float | None]) -> Doubles:

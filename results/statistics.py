@@ -270,9 +270,8 @@ class PairedDifference:
         n: samples that both methods answered; the fewest of the seeds.
         difference: score of A minus score of B, in percentage points, with its 95 % clustered interval (low, high).
         only_a, only_b: samples that only A, only B has right (None unless the metric is 0/1 and there is one seed).
-        p: exact two-sided McNemar test of only_a against only_b (None as they are). It takes samples as independent;
-            where classes have several samples, `p_bootstrap` is the more careful of the two.
-        p_bootstrap: two-sided p from the draws of the interval, so whole classes (and seeds) are drawn: see
+        p: exact two-sided McNemar test of only_a against only_b (None as they are). It takes samples as independent.
+        p_bootstrap: two-sided p from the spread of the interval's draws, which draw whole classes (and seeds): see
             `trireme.results.testing.bootstrap_p`. None where there is no interval.
         smallest: the smallest difference, in percentage points, that these samples would show: see
             `trireme.results.testing.smallest_difference`. None where nothing can be said.
@@ -327,7 +326,7 @@ def _paired(
     n, low, high, p = min(len(x) for x, _, _ in pairs), math.nan, math.nan, math.nan
     if draws.size:
         low, high = np.quantile(draws, ends(units)).tolist()
-        p = bootstrap_p(draws, units)
+        p = bootstrap_p(draws, difference, units)
     spread, careful = float(draws.std()) if draws.size else math.nan, None if math.isnan(p) else p
     x, y, _ = pairs[0]
     only_a = only_b = exact = None

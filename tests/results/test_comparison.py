@@ -13,13 +13,13 @@ import pytest
 from trireme.commands.compare import compare
 from trireme.errors import DataError, UsageError
 from trireme.results.comparison import having, pooled, rows, settings
-from trireme.results.comparison_text import Comparison, render
+from trireme.results.comparison_text import Comparison, render, signed
 from trireme.results.disagreement import disagreement
-from trireme.results.records import RunRecord, find_runs
+from trireme.results.records import RunRecord, find_runs, write_run
 from trireme.results.shown import Shown
 from trireme.types import ImageRef
 
-from .synthetic import store
+from .synthetic import record, store, table
 
 LABELS = [0, 0, 1, 1, 2, 2, 3, 3]
 KNN = [1, 1, 1, 1, 1, 0, 0, 0]
@@ -28,9 +28,9 @@ ZERO = [0, 0, 1, 0, 1, 0, 1, 0]
 NAMES = ("cat", "dog", "<script>alert(1)</script>", "owl", "fox")
 
 
-def both(root: Path, knn: list[int] = KNN, zero: list[int] = ZERO, **changes: Any) -> None:
-    store(root, knn, LABELS, **changes)
-    store(root, zero, LABELS, method__name="zero_shot", method__registry="zero_shot", **{**changes, "memory": None})
+def both(root: Path, knn: list[int] = KNN, zero: list[int] = ZERO, labels: list[int] = LABELS, **changes: Any) -> None:
+    store(root, knn, labels, **changes)
+    store(root, zero, labels, method__name="zero_shot", method__registry="zero_shot", **{**changes, "memory": None})
 
 
 def shown(record: RunRecord) -> Shown:
@@ -72,6 +72,96 @@ def test_holm_counts_the_rows_of_the_call(tmp_path: Path, capsys: pytest.Capture
     assert float(row["p"]) == float(row["p_holm"]) == pytest.approx(2 / 2**10)
     [row, *_] = csv_rows(tmp_path, capsys)
     assert float(row["p_holm"]) == pytest.approx(3 * 2 / 2**10)
+
+
+def test_holm_corrects_the_larger_p(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three classes of 5 alike samples: McNemar has 15 against 0, p = 2 / 2 ** 15; three classes agree by chance once
+    in 2 ** 2 times, and the draws do not differ."""
+    labels = [0] * 5 + [1] * 5 + [2] * 5
+    both(tmp_path, [1] * 15, [0] * 15, labels=labels)
+    [row] = csv_rows(tmp_path, capsys, subsets=["all"])
+    assert float(row["p"]) == pytest.approx(2 / 2**15)
+    assert float(row["p_bootstrap"]) == float(row["p_holm"]) == pytest.approx(1 / 4)
+
+
+def test_what_cannot_be_compared_is_named_and_the_rest_is_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """zero_shot failed on all of cub, and on the rare samples of world/all (classes 1 and 3). There, 4 of 4 against 2 of
+    4 common ones are left."""
+    rare = [i for i, label in enumerate(LABELS) if label % 2]
+    told = {"method__name": "zero_shot", "method__registry": "zero_shot", "memory": None}
+    cub = {"benchmark__name": "cub", "benchmark__fingerprint": "c" * 16}
+    for benchmark in ({}, cub):
+        store(tmp_path, [1] * 8, LABELS, **benchmark)
+    store(tmp_path, [1, 0] * 4, LABELS, failed=rare, **told)
+    store(tmp_path, [0] * 8, LABELS, failed=list(range(8)), **told, **cub)
+    assert compare("knn", "zero_shot", tmp_path, format="json", pictures=0) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(row["benchmark"], row["subset"], row["difference"]) for row in found["rows"]] == [
+        ("world/all", "all", 50.0),
+        ("world/all", "common", 50.0),
+    ]
+    assert found["skipped"] == [
+        "cub (encoder lite, memory world/memory): no sample was answered by both runs",
+        "world/all, rare (encoder lite, memory world/memory): no sample was answered by both runs",
+    ]
+    with pytest.raises(UsageError, match=r"cannot be compared: cub .*: no sample was answered by both runs"):
+        compare("knn", "zero_shot", tmp_path, benchmarks=["cub"])
+
+
+def store_ap(root: Path, scores: dict[str, float | None], method: str) -> Path:
+    """A run with an AP on these subsets; its 50 draws are 2 points to both sides of the score in turn."""
+    predictions = table([1, 0] * 4, LABELS)
+    content = record(predictions, metrics=["top1"], method__name=method, memory=None)
+    empty = {"metric": "ap", "ci_low": None, "ci_high": None}
+    content["scores"] += [
+        {**empty, "subset": name, "score": score, "n": 0 if score is None else 8} for name, score in scores.items()
+    ]
+    values = {name: [score + 2.0 * (-1) ** i for i in range(50)] for name, score in scores.items() if score is not None}
+    kept = [{"subset": name, "metric": "ap", "values": drawn} for name, drawn in values.items()]
+    content["replicates"] = {"units": 100, "draws": 50, "of": kept}
+    return write_run(root, content | {"metrics": ["ap", "top1"]}, predictions)
+
+
+@pytest.mark.parametrize("other", [{"all": 30.0}, {"all": 30.0, "rare": None}], ids=["no row", "no score"])
+def test_a_set_metric_that_one_run_lacks_is_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], other: dict[str, float | None]
+) -> None:
+    """40 minus 30 on all; the draws of both are drawn together, so that their differences do not differ."""
+    store_ap(tmp_path, {"all": 40.0, "rare": 20.0}, "knn")
+    store_ap(tmp_path, other, "zero_shot")
+    assert compare("knn", "zero_shot", tmp_path, format="json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(row["subset"], row["difference"], row["ci_low"]) for row in found["rows"]] == [("all", 10.0, 10.0)]
+    assert found["skipped"] == ["world/all, rare (encoder lite, memory none): zero_shot has no score of ap on rare"]
+
+
+def test_a_set_metric_without_draws_is_skipped(tmp_path: Path) -> None:
+    store_ap(tmp_path, {"all": 40.0}, "knn")
+    file = store_ap(tmp_path, {"all": 30.0}, "zero_shot") / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"replicates": None}))
+    with pytest.raises(UsageError, match=r"cannot be compared: world/all .* keeps no draws of ap; run it again"):
+        compare("knn", "zero_shot", tmp_path)
+
+
+def test_roles_are_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Test: 5 of 8 against 3 of 8. Validation: the other way round. Holm counts the rows of one role."""
+    both(tmp_path)
+    both(tmp_path, ZERO, KNN, benchmark__role="validation", benchmark__fingerprint="f" * 16)
+    for role, difference in (("test", 25.0), ("validation", -25.0)):
+        found = csv_rows(tmp_path, capsys, role=role)
+        assert [(row["role"], float(row["difference"])) for row in found if row["subset"] == "all"] == [
+            (role, difference)
+        ]
+        assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(-0.04, "0.0"), (0.04, "0.0"), (-0.0, "0.0"), (0.06, "+0.1"), (-8.24, "-8.2")]
+)
+def test_what_rounds_to_zero_has_no_sign(value: float, text: str) -> None:
+    assert signed(value) == text
 
 
 def test_disagreement_by_hand(tmp_path: Path) -> None:
@@ -118,7 +208,7 @@ def test_pooled_counts_each_sample_once(tmp_path: Path) -> None:
     assert contained == {"world/part": "world/all"}
     assert line.benchmarks == ("cub", "world/all")
     assert (line.row.n, line.row.difference, line.row.only_a, line.row.only_b) == (16, 0.0, 4, 4)
-    comparison = Comparison("knn", "zero_shot", rows(found), [line], contained, [])
+    comparison = Comparison("knn", "zero_shot", rows(found)[0], [line], contained, [])
     text = render(comparison, "terminal")
     assert "pooled" in text
     assert "All pictures of world/part are in world/all, too" in text
@@ -129,7 +219,7 @@ def test_metrics_that_only_some_benchmarks_have(tmp_path: Path) -> None:
     both(tmp_path)
     both(tmp_path, benchmark__name="cub", benchmark__fingerprint="c" * 16, metrics=["top1"])
     found = settings(find_runs(tmp_path), "knn", "zero_shot")
-    assert {row.benchmark for row in rows(having(found, "top5"), "top5")} == {"world/all"}
+    assert {row.benchmark for row in rows(having(found, "top5"), "top5")[0]} == {"world/all"}
     with pytest.raises(UsageError, match=r"unknown metric .* 'tpo5'; did you mean 'top"):
         rows(having(found, "tpo5"), "tpo5")
     with pytest.raises(UsageError, match="mean_per_class has no paired test; compare by top1"):
@@ -149,10 +239,11 @@ def test_pictures_that_cannot_be_found_are_told_of(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"first": "kn"}, "unknown method among the finished runs 'kn'; did you mean 'knn'?"),
+        ({"first": "kn"}, "unknown method among the finished test runs 'kn'; did you mean 'knn'?"),
         ({"first": "zero_shot"}, "cannot be compared with itself"),
         ({"subsets": ["rar"]}, "unknown subset of these benchmarks 'rar'; did you mean 'rare'?"),
         ({"benchmarks": ["world/al"]}, "unknown benchmark that both methods ran on 'world/al'"),
+        ({"role": "tets"}, "unknown role 'tets'; did you mean 'test'?"),
         ({"format": "xml"}, "unknown format 'xml'"),
         ({"save": Path("a.xyz")}, "cannot tell the format from '.xyz'"),
     ],
@@ -168,7 +259,7 @@ def test_wrong_requests(tmp_path: Path, options: dict[str, Any], said: str) -> N
 def test_nothing_to_compare(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no results at"):
         compare("knn", "zero_shot", tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="no finished run in"):
+    with pytest.raises(DataError, match="no finished test run in"):
         compare("knn", "zero_shot", tmp_path)
     store(tmp_path, KNN, LABELS)
     other = {"method__name": "zero_shot", "benchmark__name": "cub", "benchmark__fingerprint": "c" * 16}

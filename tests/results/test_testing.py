@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from numpy.typing import NDArray
+from scipy.stats import binomtest, norm, t, ttest_1samp
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
@@ -54,25 +55,61 @@ def test_holm_by_hand() -> None:
     assert adjusted[1] == 0.02
 
 
-def test_bootstrap_p_by_hand() -> None:
-    """Of 9 draws one is at most 0: 2 (1 + 1) / 10. Without any beyond 0: 2 / 10, the least. Of so many units that
-    Student's t is the normal distribution."""
-    many = 10**9
-    assert bootstrap_p([-1, 1, 2, 3, 4, 5, 6, 7, 8], many) == pytest.approx(0.4)
-    assert bootstrap_p([1] * 9, many) == pytest.approx(0.2)
-    assert bootstrap_p([0] * 9, many) == 1.0
-    assert math.isnan(bootstrap_p([], many))
-    assert math.isnan(bootstrap_p([1, math.nan], many))
-    assert math.isnan(bootstrap_p([1, 2], 1))
+def draws_around(difference: float, spread: float, count: int) -> NDArray[np.float64]:
+    """Draws with the quantiles of a normal distribution and exactly this standard deviation (divisor count - 1)."""
+    shape = norm.ppf((np.arange(count) + 0.5) / count)
+    moved: NDArray[np.float64] = difference + spread * shape / shape.std(ddof=1)
+    return moved
+
+
+@pytest.mark.parametrize(("difference", "spread"), [(-8.2, 1.7), (3.0, 1.0), (0.5, 1.0)])
+def test_bootstrap_p_is_the_tail_of_students_t(difference: float, spread: float) -> None:
+    """1/df = 1/163 + 1/199, of 164 pictures and 200 draws; the first is far below 2/201, which counting cannot pass."""
+    df = 163 * 199 / (163 + 199)
+    expected = 2 * t.sf(abs(difference) / spread * math.sqrt(163 / 164), df)
+    found = bootstrap_p(draws_around(difference, spread, 200), difference, 164)
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert found == pytest.approx(bootstrap_p(-draws_around(difference, spread, 200), -difference, 164))
+
+
+def test_bootstrap_p_of_a_mean_is_the_paired_t_test() -> None:
+    """scipy's, for 60 independent differences. 20,000 draws know the spread to 0.5 % and the interval's end to 1 %, and
+    p changes ten times as much."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(0.3, 1, 60)
+    draws = x[rng.integers(0, 60, (20_000, 60))].mean(axis=1)
+    assert bootstrap_p(draws, float(x.mean()), 60) == pytest.approx(ttest_1samp(x, 0).pvalue, rel=0.1)
+
+
+def test_bootstrap_p_at_its_edges() -> None:
+    """Units that do not differ: a sign test of 10 units gives 2 / 2 ** 10 at least, of none different 1."""
+    assert bootstrap_p([1.0] * 9, 1.0, 10) == pytest.approx(2 / 2**10)
+    assert bootstrap_p([0.0] * 9, 0.0, 10) == 1.0
+    assert bootstrap_p(draws_around(100, 0.1, 200), 100, 4) == pytest.approx(2 / 2**4)
+    assert math.isnan(bootstrap_p([], 0, 10))
+    assert math.isnan(bootstrap_p([1, math.nan], 1, 10))
+    assert math.isnan(bootstrap_p([1, 2], 1.5, 1))
 
 
 @pytest.mark.parametrize("units", [5, 10, 1000])
-def test_p_of_a_share_and_the_share_of_a_percentile_are_inverse(units: int) -> None:
-    """Draws of which exactly the share that a 90 % interval cuts off lies beyond 0 have p = 10 %."""
-    beyond = round(expanded(0.05, units) * 1_000_000)
-    draws = np.ones(999_999)
-    draws[: beyond - 1] = -1
-    assert bootstrap_p(draws, units) == pytest.approx(0.1, rel=1e-3)
+def test_p_is_at_least_5_percent_where_the_interval_holds_0(units: int) -> None:
+    """Draws with a long tail on the side of 0: their standard deviation alone would give a p below 5 %."""
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        draws = -(rng.exponential(1, 200) ** 2)
+        low = float(np.quantile(draws, expanded(0.025, units)))
+        point = float(draws.mean())
+        assert bootstrap_p(draws - low, point - low, units) > 0.05, "0 is the end of the interval"
+        assert bootstrap_p(draws - low - 0.01, point - low - 0.01, units) > 0.05
+    assert bootstrap_p(draws - 3 * low, point - 3 * low, 1000) < 0.05
+
+
+def test_five_rows_can_be_significant_with_200_draws() -> None:
+    """A difference of five standard errors: t(0.99697 x 5; 89.6) gives 3e-6, times 6 rows."""
+    p = bootstrap_p(draws_around(5.0, 1.0, 200), 5.0, 164)
+    assert max(value for value in holm([p] * 6) if value is not None) == pytest.approx(
+        6 * 2 * t.sf(4.98473, 89.6), rel=0.01
+    )
 
 
 def test_expanded_percentiles_by_hand() -> None:

@@ -74,6 +74,7 @@ def compare(
     save: Annotated[
         Path | None, typer.Option(help="Write to this file instead of printing; its suffix tells the format.")
     ] = None,
+    role: Annotated[str, typer.Option(help="test, or validation for runs with role=validation.")] = "test",
 ) -> None:
     """Test the difference between two methods.
 
@@ -82,7 +83,7 @@ def compare(
     """
     from trireme.commands.compare import compare as command
 
-    finish(command(first, second, out, metric, subset or (), benchmark or (), pictures, format, save))
+    finish(command(first, second, out, metric, subset or (), benchmark or (), pictures, format, save, role))
 
 
 @commands.command(
