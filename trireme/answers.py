@@ -55,8 +55,8 @@ def faults(predictions: Any, samples: int, classes: int, repeats: bool = False) 
         return
     ranked, scores = predictions.ranked, predictions.scores
     kept = ranked >= 0
-    if bad := int(np.isnan(scores[kept]).sum()):
-        yield "numbers", f"{bad} of {int(kept.sum())} scores are NaN; give each class a number"
+    if bad := int((np.isnan(scores[kept]) | (scores[kept] == np.inf)).sum()):  # -inf: a class that is ruled out
+        yield "numbers", f"{bad} of {int(kept.sum())} scores are NaN or +infinity; give each class a number"
     parts = {"ranked": ranked} | ({} if predictions.candidates is None else {"candidates": predictions.candidates})
     for name, part in parts.items():
         outside = np.unique(part[(part < -1) | (part >= classes)])
