@@ -46,6 +46,8 @@ TYPES: dict[str, str] = {
     "run": "str",
     "registry": "str",
     "config": "str",
+    "version": "str",
+    "variant": "str",
     "setting": "str",
     "benchmark_fingerprint": "str",
     "encoder_fingerprint": "str",
@@ -124,7 +126,9 @@ def entry(record: RunRecord) -> dict[str, Any]:
         "run": data["run"],
         "registry": method["registry"],
         "config": config[:6],
-        "setting": _setting(record, config),
+        "version": None if (version := method.get("version")) is None else str(version),
+        "variant": (variant := _variant(record, config)),
+        "setting": _setting(record, variant),
         "benchmark_fingerprint": data["benchmark"]["fingerprint"],
         "encoder_fingerprint": data["encoder"]["fingerprint"],
         "memory_fingerprint": memory.get("fingerprint"),
@@ -134,21 +138,28 @@ def entry(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _setting(record: RunRecord, config: str) -> str:
-    """Hash of everything that can change a score but the benchmark, what was selected on, and the seed."""
+def _variant(record: RunRecord, config: str) -> str:
+    """Hash of everything that can change a score but the seed, the benchmark and what may be the benchmark's own (pairs
+    of the memory, what was learned from and selected on): one method over several benchmarks is one of these."""
     data = record.data
     method, memory = data["method"], data["memory"] or {}
-    plugins = [one for one in data.get("plugins") or () if isinstance(one, Mapping) and one.get("kind") != "benchmark"]
+    plugins = [one for one in data.get("plugins") or () if one.get("kind") != "benchmark"]
     return fingerprint(
         [
             [method["name"], method.get("version"), config],
             ranker(record).get("fingerprint"),
             [data["encoder"]["name"], data["encoder"]["fingerprint"]],
-            [memory.get("name"), _drawn(memory) or memory.get("fingerprint"), memory.get("index")],
-            [pairs.get("fingerprint") for pairs in data.get("training") or ()],
+            [memory.get("index"), _drawn(memory)[1:]],
             *([plugins] if plugins else []),
         ]
     )
+
+
+def _setting(record: RunRecord, variant: str) -> str:
+    """Hash of everything that can change a score but the benchmark, what was selected on, and the seed."""
+    memory, training = record.data["memory"] or {}, record.data.get("training") or ()
+    pairs = [memory.get("name"), _drawn(memory) or memory.get("fingerprint")]
+    return fingerprint([variant, pairs, [one.get("fingerprint") for one in training]])
 
 
 def ranker(record: RunRecord) -> Mapping[str, Any]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
+from trireme.results.axes import with_labels
 from trireme.results.extra_columns import Column, with_extra
 from trireme.results.extra_columns import cells as costs
-from trireme.results.ranking import MEAN_RANK, default_metric, lacking, metric_of, pivot, told
+from trireme.results.ranking import MEAN_RANK, crossed, default_metric, lacking, metric_of, told
 from trireme.results.schema import HIT, REPLY_STATUSES
 from trireme.types import DIRECTIONS
 
@@ -20,6 +22,8 @@ MISSING = "-"
 _FIRST = ("all", *DIRECTIONS)
 """Subsets that stand before the others."""
 _MOST_CEILINGS = 3
+_MOST_LACKING = 10
+"""Rows without a mean of which the notes say what they lack."""
 _TOLD = {
     "supervision_training": "told in training",
     "supervision_inference": "told at inference",
@@ -64,6 +68,8 @@ def score_text(score: float, low: float = math.nan, high: float = math.nan) -> s
 def benchmark_tables(frame: pd.DataFrame, extra: Sequence[Column] = ()) -> list[TextTable]:
     """One table per benchmark: methods as rows by falling score on `all`, subsets as columns, on the main metric.
 
+    Runs on benchmarks of one name and different fingerprints are not compared: each has a table.
+
     Where a method ranks candidates, a column tells in how many percent of the samples the right class was among them,
     one number a subset: no ranking can score more. Another one counts the statuses of the replies.
 
@@ -72,10 +78,14 @@ def benchmark_tables(frame: pd.DataFrame, extra: Sequence[Column] = ()) -> list[
         extra: columns that stand after the scores; see `trireme.results.extra_columns`.
     """
     described = [column for column in _DESCRIBED if column in frame]
+    frame, notes = with_labels(frame)
     benchmarks: dict[str, list[Row]] = {}
     for row in _rows(with_extra(frame) if extra else frame):
         benchmarks.setdefault(row["benchmark"], []).append(row)
-    return [_benchmark_table(name, benchmarks[name], described, extra) for name in sorted(benchmarks)]
+    tables = [_benchmark_table(name, benchmarks[name], described, extra) for name in sorted(benchmarks)]
+    if notes and tables:
+        tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *notes.values()))
+    return tables
 
 
 def _rows(frame: pd.DataFrame) -> list[Row]:
@@ -193,24 +203,35 @@ def _text(value: Any) -> str:
 
 
 def _two_best(
-    rows: Sequence[Sequence[float]], start: int, falling: bool = True
+    rows: Sequence[Sequence[float]], start: int, falling: bool = True, groups: Sequence[str] = ()
 ) -> tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int]]]:
     """Cells (row, column) with the best number of their column, and with the next one; none where there is nothing to
-    compare. Rows that are equal are equally good."""
+    compare. Rows that are equal are equally good; where groups are given, each is a table of its own."""
     found: tuple[set[tuple[int, int]], set[tuple[int, int]]] = (set(), set())
-    for column, numbers in enumerate(zip(*rows, strict=True) if len(rows) > 1 else (), start):
-        ordered = sorted({number for number in numbers if not math.isnan(number)}, reverse=falling)
-        for cells, value in zip(found, ordered, strict=False):
-            cells |= {(row, column) for row, number in enumerate(numbers) if number == value}
+    for group in dict.fromkeys(groups or [""] * len(rows)):
+        places = [place for place in range(len(rows)) if not groups or groups[place] == group]
+        for column in range(len(rows[0])):
+            numbers = {place: rows[place][column] for place in places if not math.isnan(rows[place][column])}
+            ordered = sorted(set(numbers.values()), reverse=falling) if len(numbers) > 1 else []
+            for cells, value in zip(found, ordered, strict=False):
+                cells |= {(place, start + column) for place, number in numbers.items() if number == value}
     return frozenset(found[0]), frozenset(found[1])
 
 
-def pivot_table(frame: pd.DataFrame, by: str, metric: str | None = None, rank: str = "score") -> TextTable:
+def pivot_table(
+    frame: pd.DataFrame,
+    by: str,
+    metric: str | None = None,
+    rank: str = "score",
+    subset: str = "all",
+    contained: Mapping[str, str] = MappingProxyType({}),
+) -> TextTable:
     """The pivot of a frame as text: scores with one decimal, `-` where a cell, a mean or a rank is missing.
 
-    Notes say which rows have no mean, for want of what.
+    Notes say which rows have no mean, for want of what. The arguments are those of `pivot`.
     """
-    table = pivot(frame, by, metric, rank=rank)
+    shown = crossed(frame, by, metric, subset, rank, contained)
+    table = shown.table.copy()
     index = [str(name) for name in table.index.names]
     missing = {} if by == "subset" else lacking(table)
     ranks = [float(value) for value in table.pop(MEAN_RANK)] if MEAN_RANK in table else []
@@ -221,12 +242,14 @@ def pivot_table(frame: pd.DataFrame, by: str, metric: str | None = None, rank: s
         for row, values in zip(names, numbers, strict=True)
     ]
     columns = [*index, *(str(name) for name in table.columns)]
-    best, second = _two_best(numbers, len(index))
+    best, second = _two_best(numbers, len(index), groups=shown.groups)
     if ranks:
         rows = [[*row, score_text(value)] for row, value in zip(rows, ranks, strict=True)]
-        marks = _two_best([[value] for value in ranks], len(columns), falling=False)
+        marks = _two_best([[value] for value in ranks], len(columns), falling=False, groups=shown.groups)
         best, second = best | marks[0], second | marks[1]
         columns.append(MEAN_RANK)
-    title = f"{metric or default_metric(frame)} in %" + ("" if by == "subset" else ", subset all")
-    notes = tuple(f"no mean for {name}: no score on {told(columns)}" for name, columns in missing.items())
+    title = f"{metric or default_metric(frame)} in %" + ("" if by == "subset" else f", subset {subset}")
+    lines = [f"no mean for {name}: no score on {told(columns)}" for name, columns in missing.items()]
+    more = len(lines) - _MOST_LACKING
+    notes = (*shown.notes, *lines[:_MOST_LACKING], *([f"no mean for {more} rows more"] if more > 0 else []))
     return TextTable(title, columns, rows, best, frozenset(range(len(index), len(columns))), second, notes)

@@ -12,8 +12,8 @@ import html
 import io
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +31,15 @@ _WIDE = 200
 """Columns of text where stdout is no terminal and nothing has to fit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """Of a pivot, which scores it is made of; see `trireme.results.ranking.pivot`."""
+
+    metric: str | None = None
+    subset: str = "all"
+    contained: Mapping[str, str] = field(default_factory=dict)
+
+
 def render(
     frame: pd.DataFrame,
     format: str = "terminal",
@@ -38,6 +47,7 @@ def render(
     rank: str = "score",
     columns: Sequence[str] = (),
     notes: Sequence[str] = (),
+    crossing: Crossing | None = None,
 ) -> str:
     """The frame as text.
 
@@ -48,6 +58,7 @@ def render(
         rank: of a pivot, best first by "score" (the mean) or by "rank" (the mean rank).
         columns: sets of columns to add, "cost" and "validity"; a pivot has no place for them.
         notes: lines below the last table; CSV has no place for them.
+        crossing: of a pivot, which scores it is made of.
 
     Raises:
         UsageError: unknown format, axis, ranking or set of columns.
@@ -57,9 +68,11 @@ def render(
     if format == "parquet":
         raise UsageError("parquet is not text; name a file that ends in .parquet")
     if format == "csv":
-        return _csv(_data(frame, by, rank, columns))
-    extra = _extra(by, columns)
-    tables = [pivot_table(frame, by, rank=rank)] if by else benchmark_tables(frame, extra)
+        return _csv(_data(frame, by, rank, columns, crossing))
+    extra, of = _extra(by, columns), crossing or Crossing()
+    tables = (
+        [pivot_table(frame, by, of.metric, rank, of.subset, of.contained)] if by else benchmark_tables(frame, extra)
+    )
     if notes:
         tables[-1] = replace(tables[-1], notes=(*tables[-1].notes, *notes))
     return render_tables(tables, format)
@@ -78,6 +91,7 @@ def write(
     rank: str = "score",
     columns: Sequence[str] = (),
     notes: Sequence[str] = (),
+    crossing: Crossing | None = None,
 ) -> Path:
     """Write the frame to a file, whole or not at all; the format is told by the suffix where it is not given.
 
@@ -87,10 +101,13 @@ def write(
     chosen = format or SUFFIXES.get(path.suffix.lower())
     if chosen is None:
         raise UsageError(f"{path}: cannot tell the format from '{path.suffix}'; use {', '.join(SUFFIXES)}")
-    text = None if chosen == "parquet" else render(frame, chosen, by, rank, columns, notes)
+    if path.suffix.lower() in SUFFIXES and SUFFIXES[path.suffix.lower()] != chosen:
+        suffix = path.suffix.lower()
+        raise UsageError(f"{path}: '{suffix}' is for {SUFFIXES[suffix]}, not for {chosen}; leave one of them out")
+    text = None if chosen == "parquet" else render(frame, chosen, by, rank, columns, notes, crossing)
     with atomic_file(path) as part:
         if text is None:
-            _data(frame, by, rank, columns).to_parquet(part, index=False)
+            _data(frame, by, rank, columns, crossing).to_parquet(part, index=False)
         else:
             part.write_text(text, encoding="utf-8", newline="\n")
     return path
@@ -102,11 +119,14 @@ def _extra(by: str | None, columns: Sequence[str]) -> tuple[Column, ...]:
     return extra_columns(columns)
 
 
-def _data(frame: pd.DataFrame, by: str | None, rank: str, columns: Sequence[str]) -> pd.DataFrame:
+def _data(
+    frame: pd.DataFrame, by: str | None, rank: str, columns: Sequence[str], crossing: Crossing | None
+) -> pd.DataFrame:
     """What CSV and Parquet hold: the pivot, or the long frame's columns and then the extra ones."""
     extra = _extra(by, columns)
     if by:
-        return pivot(frame, by, rank=rank).reset_index()
+        of = crossing or Crossing()
+        return pivot(frame, by, of.metric, of.subset, rank, of.contained).reset_index()
     return (with_extra(frame) if extra else frame)[[*COLUMNS, *(column.name for column in extra)]]
 
 

@@ -71,7 +71,10 @@ def test_mean_rank_by_hand(tmp_path: Path) -> None:
         ["c", "37.5", "2.8"],
         ["lacks", "-", "-"],
     ]
-    assert by_score.notes == ("no mean for lacks: no score on world/food",)
+    assert by_score.notes == (
+        "ranked among the 3 rows that have every score; the others follow by name",
+        "no mean for lacks: no score on world/food",
+    )
     assert {(0, 4), (0, 3)} <= by_score.best
     assert {(1, 4), (1, 3)} <= by_score.second
     assert [row[0] for row in pivot_table(standings(tmp_path), "benchmark", rank="rank").rows] == [

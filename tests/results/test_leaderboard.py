@@ -209,13 +209,14 @@ def world(tmp_path: Path) -> pd.DataFrame:
     store(tmp_path, [1, 1, 1, 0], LABELS)
     store(tmp_path, [1, 1, 0, 0], LABELS, benchmark__name="world/food", benchmark__fingerprint="f" * 16)
     store(tmp_path, [1, 1, 1, 1], LABELS, method__name="reco")
-    return leaderboard(tmp_path)
+    return standings(tmp_path)
 
 
 def test_pivot_by_benchmark_has_a_null_mean_where_a_cell_is_missing(tmp_path: Path) -> None:
     table = pivot(world(tmp_path))
     assert list(table.columns) == ["world/all", "world/food", "mean", "mean rank"]
-    assert table.loc["knn"].tolist() == [75.0, 50.0, 62.5, 1.0]
+    assert table.loc["knn"].tolist()[:3] == [75.0, 50.0, 62.5]
+    assert pd.isna(table.loc["knn", "mean rank"]), "the best of one row tells nothing"
     assert table.loc["reco", "world/all"] == 100.0
     assert table.loc["reco", ["world/food", "mean", "mean rank"]].isna().all()
     assert list(table.index) == ["knn", "reco"]
@@ -246,6 +247,8 @@ def test_pivot_refuses_unknown_axes_and_empty_choices(tmp_path: Path) -> None:
         pivot(frame, by="benchmarks")
     with pytest.raises(UsageError, match="no score of metric 'map'"):
         pivot(frame, metric="map")
+    with pytest.raises(UsageError, match="a pivot needs column 'ranker'; make it of a frame from `standings`"):
+        pivot(leaderboard(tmp_path))
 
 
 def test_candidates_and_replies_of_a_ranked_run(tmp_path: Path) -> None:
@@ -273,8 +276,8 @@ def test_candidates_and_replies_of_a_ranked_run(tmp_path: Path) -> None:
 def test_the_recall_of_candidates_is_no_score_of_a_method(tmp_path: Path) -> None:
     """Even where it stands beside a single metric that is not top1."""
     store_ranked(tmp_path, [1, 1, 1, 0], [1, 1, 1, 1], LABELS, metrics=["top5", "hit@5"])
-    frame = leaderboard(tmp_path)
-    assert default_metric(frame) == "top5"
+    frame = standings(tmp_path)
+    assert default_metric(leaderboard(tmp_path)) == "top5"
     for by in ("subset", "benchmark"):
         assert pivot(frame, by).iloc[0, 0] == 75.0
         assert pivot(frame, by, metric="hit@5").iloc[0, 0] == 100.0
