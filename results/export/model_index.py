@@ -1,10 +1,10 @@
 """The leaderboard as `model-index` metadata of model cards on the Hugging Face Hub, by its own library.
 
 The form is that of https://github.com/huggingface/hub-docs/blob/main/modelcard.md. A card is of one model, so there is
-one document per method and encoder, and per memory, ranker or configuration where one method ran with several. What a
-dataset is called there: `type` is the benchmark, `config` the subset, `split` the role, `revision` the benchmark's
-fingerprint. A score stays a percentage and says so; its interval, its n, its seeds and its memory are the metric's
-`args`.
+one document per method and encoder, and per configuration, version, encoder's weights or ranker where one method ran
+with several; per memory only where two were on one benchmark. What a dataset is called there: `type` is the benchmark,
+`config` the subset, `split` the role, `revision` the benchmark's fingerprint. A score stays a percentage and says so;
+its interval, its n, its seeds and its memory are the metric's `args`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ pictures: both directions of retrieval are `image-to-text`, told apart by the su
 METRICS = {"top1": "accuracy", "ap": "mAP"}
 """Metric -> its name on the Hub; the others keep their own."""
 _CELL = ["benchmark_fingerprint", "role", "subset", "metric"]
-_APART = ("ranker", "memory", "config", "run")
-"""What may tell two models of one method and encoder apart, in the order in which it is tried."""
+_APART = ("memory", "run")
+"""What is part of a model's name only where it would else have two scores of one kind: the memory may be each
+benchmark's own."""
 
 
 def model_indexes(frame: pd.DataFrame, records: Sequence[RunRecord]) -> dict[str, str]:
@@ -71,15 +72,18 @@ def _meant(frame: pd.DataFrame, runs: set[str]) -> pd.DataFrame:
 
 
 def _models(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """(name, rows) of every model; no model has two scores of one kind."""
-    for (method, encoder), alike in rows.groupby(["method", "encoder"], sort=True):
-        alike = alike.fillna({"ranker": "no ranker", "memory": "no memory"})
-        axes: list[str] = []
+    """(name, rows) of every model: no model has two settings of a method, or two scores of one kind."""
+    from trireme.results.axes import told_apart
+
+    shown, needed = told_apart(rows.fillna({"ranker": "no ranker", "memory": "no memory"}))
+    for (method, encoder), alike in shown.groupby(["method", "encoder"], sort=True):
+        axes = [axis for axis in needed if (alike[axis] != "").any()]
         for axis in _APART:
             if alike.duplicated([*_CELL, *axes]).any() and alike[axis].nunique() > 1:
                 axes.append(axis)
         for values, model in alike.groupby(axes, sort=True) if axes else [((), alike)]:
-            yield f"{method} ({', '.join([str(encoder), *map(str, values)])})", model
+            named = [str(value) for value in values if value]
+            yield f"{method} ({', '.join([str(encoder), *named])})", model
 
 
 def _result(row: Mapping[Any, Any], task: str) -> EvalResult:

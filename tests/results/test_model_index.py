@@ -77,6 +77,19 @@ def test_settings_of_one_method_are_models_of_their_own(tmp_path: Path) -> None:
     assert top1 == {"knn-lite-mine": [50.0], "knn-lite-world-memory": [75.0], "reco-lite": [0.0, 25.0]}
 
 
+def test_configurations_on_different_benchmarks_share_no_card(tmp_path: Path) -> None:
+    """No score repeats, and yet k = 1 and k = 50 are two models."""
+    store(tmp_path / "out", [1, 1, 1, 0], LABELS)
+    told = {"benchmark__name": "cub", "benchmark__fingerprint": "c" * 16}
+    store(tmp_path / "out", [1, 0, 1, 0], LABELS, method__config={"k": 50}, **told)
+    found = cards(tmp_path / "out", tmp_path / "cards")
+    assert len(found) == 2
+    assert [{one.dataset_type for one in card.data.eval_results} for card in found.values()] in (
+        [{"cub"}, {"world/all"}],
+        [{"world/all"}, {"cub"}],
+    )
+
+
 def test_printing_and_choosing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for method in ("knn", "reco", "rar"):
         store(tmp_path, [1, 0, 1, 0], LABELS, method__name=method)
