@@ -119,7 +119,8 @@ def best_of(validation: pd.DataFrame, test: pd.DataFrame, column: str) -> tuple[
         by which score, and what could not be.
 
     Raises:
-        UsageError: an unknown column, or no test score is left.
+        UsageError: an unknown column, or no test score is left, or what competes ran on validation pictures of several
+            fingerprints, whose scores say nothing about each other.
     """
     if column not in ("method", "registry", "encoder", "memory", "ranker"):
         raise unknown_name("column to choose within", column, ("method", "registry", "encoder", "memory", "ranker"))
@@ -131,6 +132,7 @@ def best_of(validation: pd.DataFrame, test: pd.DataFrame, column: str) -> tuple[
             notes.append(f"left out: {benchmark}, which has no validation run; make some with role=validation")
             continue
         for value, tried in main[main["benchmark"] == held].groupby(column, dropna=False, sort=True):
+            _same_pictures(held, tried)
             chosen = tried.sort_values(["score", "method", "setting"], ascending=[False, True, True]).iloc[0]
             shown = rows[rows["setting"] == chosen["setting"]]
             kept.append(shown.assign(chosen_on="validation"))
@@ -141,6 +143,15 @@ def best_of(validation: pd.DataFrame, test: pd.DataFrame, column: str) -> tuple[
     if found.empty:
         raise UsageError("no setting has a validation run and a test run; make validation runs with role=validation")
     return found.loc[~found.index.duplicated()].sort_index().reset_index(drop=True), notes
+
+
+def _same_pictures(benchmark: str, tried: pd.DataFrame) -> None:
+    prints = sorted(tried["benchmark_fingerprint"].unique())
+    if len(prints) > 1:
+        raise UsageError(
+            f"validation runs on {benchmark} are of {len(prints)} benchmarks ({', '.join(prints)}), whose scores cannot "
+            "be compared: move the runs on all but one of these fingerprints out of the results folder"
+        )
 
 
 def _named(value: Any) -> str:

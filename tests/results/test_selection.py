@@ -115,6 +115,15 @@ def test_what_has_no_test_run_is_not_replaced_by_the_next_best(tmp_path: Path) -
     assert "left out: cub, which has no validation run; make some with role=validation" in notes
 
 
+def test_nothing_is_chosen_across_different_validation_pictures(tmp_path: Path) -> None:
+    """k = 5 has 100 % of other pictures than those of which k = 1 has 75 %."""
+    tried(tmp_path, 1, [1, 1, 1, 0], [1, 1, 1, 0])
+    tried(tmp_path, 5, [1, 1, 1, 1], [1, 0, 0, 0], benchmark__fingerprint="w" * 16)
+    frames = both(tmp_path)
+    with pytest.raises(UsageError, match=f"on world/validation are of 2 benchmarks \\({'v' * 16}, {'w' * 16}\\)"):
+        best_of(*frames, "method")
+
+
 def test_choices_name_what_they_lack(tmp_path: Path) -> None:
     tried(tmp_path, 1, [1, 0, 0, 0], None)
     store(tmp_path, [1, 1, 1, 1], LABELS, method__name="reco")
