@@ -52,10 +52,12 @@ class Board:
     Attributes:
         frame: see `standings`.
         left_out: run folders that no score is from, each with its reason.
+        runs: the finished runs of the role.
     """
 
     frame: pd.DataFrame
     left_out: tuple[LeftOut, ...]
+    runs: tuple[RunRecord, ...]
 
 
 def load(path: Path | str, strict: bool = False) -> pd.DataFrame:
@@ -122,10 +124,11 @@ def board(path: Path | str, role: str = "test", rescore: bool = False, columns: 
         raise unknown_name("role", role, ("test", "validation"))
     with without_collection():
         found = survey(Path(path))
-        entries, unusable = _joined([record for record in found.runs if record.role == role], found.runs, rescore)
+        runs = [record for record in found.runs if record.role == role]
+        entries, unusable = _joined(runs, found.runs, rescore)
         frame = sorted_tidy(entries, columns or _ALL, _ORDER)
     _note_shared_names(frame)
-    return Board(frame, (*found.left_out, *unusable))
+    return Board(frame, (*found.left_out, *unusable), tuple(runs))
 
 
 def leaderboard(path: Path | str, role: str = "test", strict: bool = False) -> pd.DataFrame:

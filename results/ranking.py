@@ -95,7 +95,9 @@ def crossed(
         table = _sorted(table, groups, str(table.columns[0]), falling=True)
     else:
         held = {name: wider for name, wider in contained.items() if {name, wider} <= set(table.columns)}
-        notes += [f"{name} is in {MEAN} and {MEAN_RANK} as a part of {wider} alone" for name, wider in held.items()]
+        for wider in sorted(set(held.values())):
+            parts = ", ".join(name for name, other in held.items() if other == wider)
+            notes.append(f"no part of {MEAN} and {MEAN_RANK}, since {wider} has all of their pictures: {parts}")
         _add_means(table, groups, [name for name in table.columns if name not in held])
         table = _sorted(table, groups, RANKINGS[rank], falling=RANKINGS[rank] == MEAN)
         notes += _ranked(table, groups)

@@ -22,7 +22,7 @@ from trireme.errors import UsageError, unknown_name
 from trireme.files import atomic_file
 from trireme.results.extra_columns import Column, extra_columns, with_extra
 from trireme.results.leaderboard import COLUMNS
-from trireme.results.ranking import pivot
+from trireme.results.ranking import crossed, pivot
 from trireme.results.tables import TextTable, benchmark_tables, pivot_table
 
 FORMATS = ("terminal", "csv", "parquet", "md", "latex", "html")
@@ -128,6 +128,11 @@ def _data(
         of = crossing or Crossing()
         return pivot(frame, by, of.metric, of.subset, rank, of.contained).reset_index()
     return (with_extra(frame) if extra else frame)[[*COLUMNS, *(column.name for column in extra)]]
+
+
+def crossing_notes(frame: pd.DataFrame, by: str, rank: str, of: Crossing) -> list[str]:
+    """What has to be said with a pivot and has no place in CSV and Parquet."""
+    return crossed(frame, by, of.metric, of.subset, rank, of.contained).notes
 
 
 def _csv(frame: pd.DataFrame) -> str:

@@ -221,6 +221,21 @@ def test_the_best_is_never_chosen_by_test_scores(tmp_path: Path, capsys: pytest.
     assert "best of 1 of method knn on world/all is knn with 50.0" in printed
     with pytest.raises(UsageError, match=r"name its columns, e\.g\. --by benchmark"):
         leaderboard(tmp_path, choice=Choice(rank="rank"))
+    with pytest.raises(UsageError, match="--metric and --subset choose what --by is a table of"):
+        leaderboard(tmp_path, choice=Choice(metric="top5"))
+
+
+def test_a_pivot_in_csv_says_on_stderr_what_stands_below_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """top5 is top1 here: of the rare classes 1 and 3, the first alone is right."""
+    store(tmp_path, [1, 1, 1, 0], LABELS)
+    store(tmp_path, [1, 1, 0, 0], LABELS, benchmark__name="cub", metrics=["top1"])
+    choice = Choice(metric="top5", subset="rare")
+    assert leaderboard(tmp_path, "benchmark", "csv", choice=choice) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == ["method,world/all,mean,mean rank", "knn,50.0000,50.0000,"]
+    assert "note: not in this table: cub (no score of top5 on subset rare; --metric shows another one)" in printed.err
 
 
 def test_columns_of_cost_and_validity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

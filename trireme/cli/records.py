@@ -18,6 +18,7 @@ commands = group("")
         "trireme leaderboard out/quickstart --format csv",
         "trireme leaderboard --format md --save t.md",
         "trireme leaderboard out/quickstart --by benchmark --rank rank",
+        "trireme leaderboard --by benchmark --metric top5 --subset rare",
         "trireme leaderboard --where 'benchmark=world/*,method!=knn' --columns cost",
         "trireme leaderboard --role validation --best-of method",
     )
@@ -37,6 +38,10 @@ def leaderboard(
         typer.Option(help="Only rows like COLUMN=VALUE, with != < <= > >= too, * in texts, a|b, and commas for 'and'."),
     ] = None,
     rank: Annotated[str, typer.Option(help="With --by: best first by mean score, or rank.")] = "score",
+    metric: Annotated[
+        str | None, typer.Option(help="With --by: the scores of this metric; of the main one else.")
+    ] = None,
+    subset: Annotated[str | None, typer.Option(help="With --by: on this subset; on all else.")] = None,
     columns: Annotated[
         list[str] | None, typer.Option(help="Add columns: cost or validity, as often as needed.")
     ] = None,
@@ -51,7 +56,7 @@ def leaderboard(
     from trireme.commands.leaderboard import Choice
     from trireme.commands.leaderboard import leaderboard as command
 
-    choice = Choice(role, (), where or (), best_of, columns or (), rank)
+    choice = Choice(role, (), where or (), best_of, columns or (), rank, metric, subset)
     finish(command(folder, by, format, save, choice, strict, rescore))
 
 

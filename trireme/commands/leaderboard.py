@@ -26,6 +26,8 @@ class Choice:
     best_of: str | None = None
     columns: Sequence[str] = ()
     rank: str = "score"
+    metric: str | None = None
+    subset: str | None = None
 
 
 def leaderboard(
@@ -46,7 +48,7 @@ def leaderboard(
         rescore: scores and intervals anew from stored predictions; no model is loaded.
     """
     from trireme.results.leaderboard import COLUMNS, board
-    from trireme.results.writers import SUFFIXES, render, write
+    from trireme.results.writers import SUFFIXES, Crossing, crossing_notes, render, write
 
     choice = choice or Choice()
     if choice.best_of and choice.role != "validation":
@@ -56,20 +58,36 @@ def leaderboard(
         )
     if choice.rank != "score" and not by:
         raise UsageError("--rank sorts the table over several benchmarks; name its columns, e.g. --by benchmark")
+    if (choice.metric or choice.subset) and not by:
+        raise UsageError("--metric and --subset choose what --by is a table of; else use --where, e.g. metric=top5")
     shown = format or (SUFFIXES.get(save.suffix.lower(), "") if save else "terminal")
     more = by or choice.where or choice.columns or choice.best_of or shown not in ("csv", "parquet")
     found = board(folder, choice.role, rescore, None if more else COLUMNS)
     lost = [f"left out: {reason}" for reason in dict.fromkeys(one.reason for one in found.left_out)]
     frame, notes = _chosen(found, folder, choice, lost)
+    held = _contained(found, set(frame["benchmark"])) if by == "benchmark" else {}
+    crossing = Crossing(choice.metric, choice.subset or "all", held)
     if shown in ("csv", "parquet"):
-        for note in [*notes, *lost]:
+        crossed = crossing_notes(frame, by, choice.rank, crossing) if by else []
+        for note in [*notes, *crossed, *lost]:
             say(f"warning: {note}" if note in lost else f"note: {note}")
-    shape = (by, choice.rank, choice.columns, (*notes, *lost))
+    shape = (by, choice.rank, choice.columns, (*notes, *lost), crossing)
     if save is not None:
         say(f"wrote {write(frame, save, format, *shape)}")
     else:
         print(render(frame, shown, *shape).rstrip("\n"))
     return 1 if strict and lost else 0
+
+
+def _contained(found: Board, names: set[str]) -> dict[str, str]:
+    """{benchmark: the one that holds all of its pictures and more}, where both can be opened on this machine."""
+    from trireme.commands.opened import Opened
+    from trireme.results.comparison import Setting, containment
+
+    first = {record.benchmark: record for record in reversed(found.runs) if record.benchmark in names}
+    if len(first) < 2:
+        return {}
+    return containment([Setting(((one, one),)) for _, one in sorted(first.items())], Opened().benchmark)
 
 
 def _chosen(found: Board, folder: Path, choice: Choice, lost: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
