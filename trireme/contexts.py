@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from trireme.benchmarks.validation_only import ValidationOnly
 from trireme.errors import TriremeError
 from trireme.methods.base import Context, Validation
 from trireme.plan import Run
@@ -39,7 +40,7 @@ def make_context(run: Run, bench: Workbench, benchmark: Benchmark, phases: Phase
     if run.validation is not None:
         with phases("encode"):
             kept = bench.readable(run.validation, Role.VALIDATION, run.encoder)
-        validation = Validation(bench.benchmark(run.validation), kept.samples)
+        validation = Validation(ValidationOnly(bench.benchmark(run.validation)), kept.samples)
     named = benchmark.task is not Task.RETRIEVAL  # its labels tell which caption belongs to which picture
     return Context(
         encoder=part.encoder,

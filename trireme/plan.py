@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trireme import compose, config
+from trireme.benchmarks.validation_only import ValidationOnly
 from trireme.errors import DataError, TriremeError, UsageError
 from trireme.faults import describe
 from trireme.files import fingerprint
@@ -189,7 +190,7 @@ def plan_run(
         bench.once(("validation checked", benchmark), lambda: _check_validation(bench, benchmark, validation))
     if validation and hasattr(method, "check_validation"):
         pictures = bench.samples(validation, Role.VALIDATION)
-        method.check_validation(Validation(bench.benchmark(validation), pictures))
+        method.check_validation(Validation(ValidationOnly(bench.benchmark(validation)), pictures))
     parts: dict[str, Any] = {
         "method": identity(component, cls),
         "benchmark": opened.fingerprint(role),

@@ -116,3 +116,36 @@ def test_package_and_version_enter_record_hash_and_leaderboard(
     assert expected in [record["plugins"] for record in records(folder, "good")]
     [plain] = records(folder, "knn")
     assert plain["plugins"] == []
+
+
+SLY: dict[str, tuple[str, str]] = {
+    "peek": (
+        "def fit(self, context):\n        super().fit(context)\n        context.validation.benchmark.samples()",
+        "breaks the rule 'labels': the test pictures of mock/few-shot are asked for",
+    ),
+}
+"""What a plugin does that no single answer shows -> its code, and what is said of it."""
+
+
+@pytest.fixture(scope="module")
+def sly(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """All of them in one run, between two methods of Trireme's own: one picture set holds test and validation."""
+    folder = tmp_path_factory.mktemp("sly")
+    module = GOOD.replace("Task.ZERO_SHOT", "Task.FEW_SHOT").replace("validation = False", "validation = True")
+    names = []
+    for what, (code, _) in SLY.items():
+        module += f"\n\nclass {what.title()}(Good):\n    {code}\n"
+        names.append(f"sly-{what} = sly:{what.title()}")
+    install_plugin(folder / "plugins", "sly", "[trireme.methods]\n" + "\n".join(names) + "\n", module)
+    methods = ",".join(["knn", *(f"sly-{what}" for what in SLY), "zero_shot"])
+    asked = ["run", "benchmark=mock/few-shot", "encoder=mock", f"method={methods}", f"out={folder / 'out'}"]
+    return folder, trireme(asked, folder / "plugins", TRIREME_HOME=str(folder / "home"))
+
+
+@pytest.mark.parametrize("what", list(SLY))
+def test_a_sly_plugin_fails_by_its_name(what: str, sly: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    _, done = sly
+    lines = [line for line in done.stderr.splitlines() if line.startswith("failed: ") and f"sly-{what}" in line]
+    assert len(lines) == 1, done.stderr
+    assert f"sly-{what} of sly 1.0" in lines[0]
+    assert SLY[what][1] in lines[0]

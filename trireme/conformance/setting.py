@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from trireme.benchmarks.base import RowPairs
+from trireme.benchmarks.validation_only import ValidationOnly
 from trireme.conformance.mock_encoder import MockEncoder
 from trireme.conformance.mock_ranker import MockRanker
 from trireme.conformance.mocks import CLASSES, open_benchmark, open_pairs
@@ -107,7 +108,7 @@ class Setting:
         if benchmark.validation is None:
             return None
         opened = open_benchmark(benchmark.validation)
-        return Validation(opened, sorted(opened.samples(Role.VALIDATION), key=lambda sample: sample.id))
+        return Validation(ValidationOnly(opened), sorted(opened.samples(Role.VALIDATION), key=lambda sample: sample.id))
 
     def memory(self, held: Held) -> Memory | None:
         """The memory, built where it is not there."""
