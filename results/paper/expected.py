@@ -12,23 +12,31 @@ from trireme.files import write_json
 from trireme.results.paper.tables import Paper
 from trireme.results.paper.verdicts import Verdict
 
-DIGITS = 4
+DIGITS = 6
+"""As run records have them: with fewer, a score could be shown one digit off its own stored value."""
 
 
-def write_expected(paper: Paper, verdicts: Sequence[Verdict], path: Path) -> Path:
+def write_expected(paper: Paper, verdicts: Sequence[Verdict], path: Path, scored_by: str) -> Path:
     """Write the paper's file with new values: score, interval, samples, and what they were made with.
+
+    Args:
+        scored_by: the code that computed scores and intervals from the predictions, whatever made those.
 
     Raises:
         UsageError: the paper is not ours, or is written to another paper's file.
-        DataError: a cell was not found; nothing is written.
+        DataError: a cell was not found, or samples of it failed; nothing is written.
     """
     if not paper.own:
         raise UsageError(f"'{paper.name}' holds published values, which are never overwritten; name a table of our own")
     missing = [one for one in verdicts if one.found is None]
     if missing:
         raise DataError(f"{len(missing)} cells were not found (first: {missing[0].cell.where}: {missing[0].why})")
+    failed = [one for one in verdicts if one.found is not None and one.found.failed]
+    if failed:
+        raise DataError(f"samples failed in {len(failed)} cells (first: {failed[0].cell.where}); run them again first")
     found = {(one.cell.table, one.cell.row, one.cell.column): one for one in verdicts}
     data: dict[str, Any] = json.loads(paper.path.read_bytes())
+    data["scored_by"] = scored_by
     for table in data["tables"]:
         names = [column["name"] for column in table["columns"]]
         for row in table["rows"]:

@@ -1,6 +1,7 @@
 """Tables of published numbers, read from JSON and checked: no value without a source.
 
-A file is {paper, title, citation, sources {tag: what it is}, tables}. A table is {table, title, columns, rows} and what
+A file is {paper, title, citation, sources {tag: what it is}, tables}; of our own results also {own: true, scored_by:
+the code that computed scores and intervals}. A table is {table, title, columns, rows} and what
 its cells share. A column and a row are {name, ...}; a row has `values`, one for each column: a number, null where the
 source has none, or {value, ...}. The settings below may stand at a table, a column, a row or a value; the nearest to
 the value counts (value, row, column, table), and `run` is joined from all four.
@@ -15,6 +16,7 @@ the value counts (value, row, column, table), and `run` is joined from all four.
     exact       true: the tolerance alone counts, not the interval; for what computes the same each time
     run         {key: value} of `trireme run`; "{data}/..." is a file below the folder of published sets
     never       why nobody can compute the cell here; else it needs a `run`
+    pictures    test pictures of the paper's score, where a source says it; with other pictures the protocol differs
     differs     why a score of ours, though it can be computed, is no reproduction
     mean_of     [column] that the value is the mean of; `mean_of_others`: of all the others
     low, high, n, made    of our own results: the interval, samples, and {encoder, benchmark, memory, runs, ...}
@@ -30,7 +32,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,7 @@ _SHARED = (
     "protocol",
     "tolerance",
     "exact",
+    "pictures",
     "run",
     "never",
     "differs",
@@ -58,7 +61,7 @@ _SHARED = (
 )
 _OWN = ("low", "high", "n", "made")
 _KEYS = {
-    "paper": ("paper", "title", "citation", "own", "sources", "tables"),
+    "paper": ("paper", "title", "citation", "own", "scored_by", "sources", "tables"),
     "table": ("table", "title", "slack", "columns", "rows", "deltas", "also_printed", "slips", *_SHARED),
     "column": ("name", "mean_of", "mean_of_others", *_SHARED),
     "row": ("name", "values", "made", *_SHARED),
@@ -77,6 +80,8 @@ class Cell:
 
     Attributes:
         sources: the tags of `source`, each with what it is.
+        rival: how far the nearest other value of the table on the same data set, metric and subset is; None if there
+            is none.
         low, high: the interval that our own result had; None for a paper's.
     """
 
@@ -100,6 +105,8 @@ class Cell:
     differs: str
     mean_of: tuple[str, ...]
     note: str
+    pictures: int | None = None
+    rival: float | None = None
     low: float | None = None
     high: float | None = None
     n: int | None = None
@@ -200,9 +207,25 @@ def _table(paper: Mapping[str, Any], data: Mapping[str, Any]) -> Table:
         _require(row, {"name": str, "values": list}, f"a row of {where}")
         _known(row, "row", f"{where}, {row['name']}")
         cells += _row_cells(paper, data, row)
+    cells = _with_rivals(data, cells)
     _unique([row["name"] for row in data["rows"]], f"row of {where}")
     _check_printed(paper, data)
     return Table(f"{paper['paper']}/{where}", data["title"], tuple(cells), data)
+
+
+def _with_rivals(table: Mapping[str, Any], cells: Sequence[Cell]) -> list[Cell]:
+    """Cells that know their nearest other value; a column for which no data set is told is one by itself."""
+    sets = {one["name"]: {**table.get("run", {}), **one.get("run", {})}.get("benchmark") for one in table["columns"]}
+    alike: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        of = f"mean {cell.column}" if cell.mean_of else sets[cell.column] or f"column {cell.column}"
+        alike.setdefault((of, cell.metric, cell.subset, cell.unit), []).append(cell)
+    found = {}
+    for group in alike.values():
+        for cell in group:
+            gaps = [abs(cell.value - other.value) for other in group if other is not cell]
+            found[cell] = replace(cell, rival=round(min(gaps), 6) if gaps else None)
+    return [found[cell] for cell in cells]
 
 
 def _row_cells(paper: Mapping[str, Any], table: Mapping[str, Any], row: Mapping[str, Any]) -> list[Cell]:
@@ -254,6 +277,7 @@ def _cell(
         differs=found.get("differs", ""),
         mean_of=mean_of,
         note="; ".join(one["note"] for one in (column, row, value) if "note" in one),
+        pictures=found.get("pictures"),
         low=found.get("low"),
         high=found.get("high"),
         n=found.get("n"),
@@ -274,6 +298,8 @@ def _check_cell(
         raise DataError(f"{where}: a hard value is a printed one, this one is {found['reading']}; its tier is soft")
     if not isinstance(found["tolerance"], int | float) or not found["tolerance"] >= 0:
         raise DataError(f"{where}: tolerance {found['tolerance']!r} is no number of points from 0")
+    if (pictures := found.get("pictures")) is not None and not (type(pictures) is int and pictures > 0):
+        raise DataError(f"{where}: pictures {pictures!r} is no number of pictures")
     if not never and not mean_of and not {"method", "benchmark"} <= run.keys():
         raise DataError(f"{where}: neither a `run` with method and benchmark nor `never`, which says why there is none")
 

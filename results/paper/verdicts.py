@@ -18,7 +18,12 @@ class Score:
     """A score of ours with its 95 % interval, in the unit of run records (percent); None where it has none.
 
     Attributes:
+        low, high: for classes like these: whole classes are drawn, see `trireme.results.statistics`.
         n: samples; 0 of a mean over data sets.
+        rerun: half of the 95 % interval on the same classes, in points, see `trireme.results.paper.rerun`; None where
+            single samples have no value of the metric.
+        failed: samples without an answer, which n leaves out.
+        whole: test pictures that the data set is verified to have; None where nobody has verified it.
         made: {encoder, benchmark, memory}: fingerprints, and {runs, created, command}.
     """
 
@@ -26,17 +31,28 @@ class Score:
     low: float | None
     high: float | None
     n: int = 0
+    rerun: float | None = None
+    failed: int = 0
+    whole: int | None = None
     made: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A cell beside what was found. `why`: of "not run" and "protocol differs", the reason; else what was compared."""
+    """A cell beside what was found.
+
+    Attributes:
+        why: of "not run" and "protocol differs", the reason; else what was compared.
+        allowed: (low, high), where our score had to lie; None where nothing was compared.
+        failed: a run of this cell was tried and failed.
+    """
 
     cell: Cell
     found: Score | None
     verdict: str
     why: str = ""
+    allowed: tuple[float, float] | None = None
+    failed: bool = False
 
     @property
     def delta(self) -> float | None:
@@ -44,31 +60,42 @@ class Verdict:
         return None if self.found is None else self.found.score - self.cell.value
 
 
-def judge(cell: Cell, found: Score | None, why: str = "") -> Verdict:
+def judge(cell: Cell, found: Score | None, why: str = "", failed: bool = False) -> Verdict:
     """Compare.
 
-    A paper's value is reproduced where it lies in the interval of our score or within the tolerance of it. A result of
-    our own has its interval: a new score that leaves it is off; of an `exact` one the tolerance alone counts.
+    A paper's value is reproduced where ours lies within the stated tolerance of it, or as near as chance in the
+    pictures of the same classes moves it (`Score.rerun`), and then at most half of the way to the nearest other value
+    that the table has on the same data set: what is nearer to another method's number is not reproduced. A result of
+    our own has its stored interval: a new score that leaves it is off; of an `exact` one the tolerance alone counts. A
+    score that is not of the whole test set is no reproduction.
 
     Args:
         why: why nothing was found.
+        failed: because its run failed.
     """
     if found is None:
-        return Verdict(cell, None, NOT_RUN, cell.never or why)
-    if differs := cell.differs or _other_inputs(cell, found):
+        return Verdict(cell, None, NOT_RUN, cell.never or why, failed=failed)
+    if differs := cell.differs or _other_inputs(cell, found) or _other_pictures(cell, found):
         return Verdict(cell, found, DIFFERS, differs)
-    near = abs(found.score - cell.value) <= cell.tolerance + _EPSILON
+    low, high, asked = _allowed(cell, found)
+    fine = low - _EPSILON <= found.score <= high + _EPSILON
+    return Verdict(cell, found, REPRODUCED if fine else OFF, asked, (low, high))
+
+
+def _allowed(cell: Cell, found: Score) -> tuple[float, float, str]:
+    """From where to where our score may lie, and why."""
+    near = cell.value - cell.tolerance, cell.value + cell.tolerance
     if cell.exact:
-        return _verdict(cell, found, near, f"within {cell.tolerance:g} of the value")
+        return *near, f"within {cell.tolerance:g} of the value"
     if cell.low is not None and cell.high is not None:
-        inside = cell.low - _EPSILON <= found.score <= cell.high + _EPSILON
-        return _verdict(cell, found, inside or near, f"in [{cell.low:.1f}, {cell.high:.1f}]")
-    held = found.low is not None and found.high is not None and found.low <= cell.value <= found.high
-    return _verdict(cell, found, held or near, f"in our interval, or within {cell.tolerance:g}")
-
-
-def _verdict(cell: Cell, found: Score, fine: bool, asked: str) -> Verdict:
-    return Verdict(cell, found, REPRODUCED if fine else OFF, asked)
+        asked = f"in the stored interval, or within {cell.tolerance:g}"
+        return min(cell.low, near[0]), max(cell.high, near[1]), asked
+    reach, asked = found.rerun or 0.0, "chance in the pictures of the same classes"
+    if cell.rival is not None and reach > cell.rival / 2:
+        reach, asked = cell.rival / 2, f"half of the {cell.rival:g} to the nearest other value of the table"
+    if reach <= cell.tolerance:
+        reach, asked = cell.tolerance, "the tolerance"
+    return cell.value - reach, cell.value + reach, f"within {reach:.3g} of the value: {asked}"
 
 
 def _other_inputs(cell: Cell, found: Score) -> str:
@@ -82,6 +109,16 @@ def _other_inputs(cell: Cell, found: Score) -> str:
     return ""
 
 
+def _other_pictures(cell: Cell, found: Score) -> str:
+    """How a score is not of the whole test set. Samples that failed never help: the score of the others is another."""
+    if found.failed:
+        return f"{found.failed} samples failed and are left out of the score"
+    for expected, whose in ((cell.pictures, "the paper's test set has"), (found.whole, "the data set has")):
+        if expected is not None and found.n != expected and not cell.mean_of:
+            return f"{found.n} test pictures, {whose} {expected}"
+    return ""
+
+
 def judge_mean(cell: Cell, parts: Sequence[Verdict]) -> Verdict:
     """Compare an average of the paper with the average of our cells; nothing, where one of those is not there.
 
@@ -92,7 +129,9 @@ def judge_mean(cell: Cell, parts: Sequence[Verdict]) -> Verdict:
         return Verdict(cell, None, NOT_RUN, f"needs all {len(cell.mean_of)} cells that it is the mean of")
     scores = [part.found for part in parts if part.found is not None]
     mean = sum(score.score for score in scores) / len(scores)
-    found = Score(mean, _joined(scores, mean, -1), _joined(scores, mean, 1))
+    reruns = [score.rerun for score in scores if score.rerun is not None]
+    rerun = math.hypot(*reruns) / len(scores) if len(reruns) == len(scores) else None
+    found = Score(mean, _joined(scores, mean, -1), _joined(scores, mean, 1), rerun=rerun)
     differing = [part for part in parts if part.verdict == DIFFERS]
     if differing:
         return Verdict(cell, found, DIFFERS, differing[0].why)
@@ -107,7 +146,15 @@ def _joined(scores: Sequence[Score], mean: float, side: int) -> float | None:
     return mean + side * math.hypot(*widths) / len(scores)
 
 
-def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """0: what ran is reproduced; 1: something is off; 3: nothing could be compared."""
+def exit_code(verdicts: Sequence[Verdict], own: bool = False) -> int:
+    """0: what ran is reproduced; 1: something is off, or a run failed; 3: nothing could be compared.
+
+    Args:
+        own: they are of our own results, all of which can be computed again: then a cell that was not run, or made from
+            other inputs, is 1 too.
+    """
     kinds = {one.verdict for one in verdicts}
-    return 1 if OFF in kinds else 0 if REPRODUCED in kinds else 3
+    missing = own and (DIFFERS in kinds or (NOT_RUN in kinds and REPRODUCED in kinds))
+    if OFF in kinds or missing or (REPRODUCED in kinds and any(one.failed for one in verdicts)):
+        return 1
+    return 0 if REPRODUCED in kinds else 3

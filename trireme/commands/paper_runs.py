@@ -9,15 +9,17 @@ from typing import Any
 
 from trireme import compose
 from trireme.commands.paper_needs import arguments
+from trireme.errors import DataError
 from trireme.files import fingerprint
 from trireme.plan import default_memory, identity
 from trireme.request import Request, is_own_draw, parse
 from trireme.results.paper import Cell
+from trireme.results.paper.rerun import half_width
 from trireme.results.paper.verdicts import Score
-from trireme.results.records import RunRecord, read_predictions, set_metrics
+from trireme.results.records import RunRecord, column_metrics, read_predictions, set_metrics
 from trireme.results.resampling import joint_set_scores
 from trireme.results.schema import plain
-from trireme.results.statistics import joint_score_rows
+from trireme.results.statistics import check_values, joint_score_rows
 from trireme.types import Role
 from trireme.workbench import Workbench
 
@@ -120,22 +122,58 @@ def _inputs(record: RunRecord) -> str:
 
 
 def score_of(cell: Cell, runs: Sequence[RunRecord]) -> tuple[Score | None, str]:
-    """The score of a cell, over seeds where there are several; None and the reason where the runs do not have it."""
+    """The score of a cell, over seeds where there are several; None and the reason where the runs do not have it.
+
+    Scores and intervals are computed anew from the predictions, by today's code whatever wrote the record; only a
+    metric of a whole set of predictions is taken from it.
+    """
     data = runs[0].data
     if cell.metric not in data["metrics"]:
         return None, f"the run has no metric '{cell.metric}'"
-    if len(runs) == 1:
-        rows: Sequence[Mapping[str, Any]] = data["scores"]
-    elif cell.metric in set_metrics(data):
-        rows = joint_set_scores([run.data for run in runs])
-    else:
-        rows = joint_score_rows([read_predictions(run) for run in runs], data["benchmark"]["subsets"], [cell.metric])
+    if cell.subset not in data["benchmark"]["subsets"]:
+        return None, f"the run has no subset '{cell.subset}'"
+    try:
+        rows, rerun = _rows(cell, runs)
+    except DataError as error:
+        return None, str(error)
     for row in rows:
         if (row["metric"], row["subset"]) == (cell.metric, cell.subset) and row["score"] is not None:
             low, high = row["ci_low"], row["ci_high"]
             bounds = [None if value is None or math.isnan(value) else float(value) for value in (low, high)]
-            return Score(float(row["score"]), bounds[0], bounds[1], int(row["n"]), _made(runs)), ""
+            failed = sum(int(run.data["samples"]["failed"]) for run in runs)
+            whole = _whole(data["benchmark"]["name"]) if cell.subset == "all" else None
+            score = Score(float(row["score"]), bounds[0], bounds[1], int(row["n"]), rerun, failed, whole, _made(runs))
+            return score, ""
     return None, f"the run has no score of '{cell.metric}' on '{cell.subset}'"
+
+
+def _rows(cell: Cell, runs: Sequence[RunRecord]) -> tuple[Sequence[Mapping[str, Any]], float | None]:
+    """Rows of scores that hold the cell's, and half of its interval on the same classes.
+
+    Of several seeds that half is their mean: it is the same pictures each time, so seeds do not make it smaller.
+    """
+    data = runs[0].data
+    if cell.metric in set_metrics(data):
+        return (data["scores"] if len(runs) == 1 else joint_set_scores([run.data for run in runs])), None
+    tables = [_predictions(run) for run in runs]
+    groups = data["benchmark"]["subsets"][cell.subset]
+    widths = [half_width(table, groups, cell.metric) for table in tables]
+    return joint_score_rows(tables, {cell.subset: groups}, [cell.metric]), sum(widths) / len(widths)
+
+
+def _predictions(run: RunRecord) -> Any:
+    table = read_predictions(run)
+    check_values(table, column_metrics(run.data))
+    return table
+
+
+def _whole(benchmark: str) -> int | None:
+    """Test pictures of a published set, where its number is verified."""
+    from trireme.benchmarks.datasets.catalogue import PUBLISHED
+    from trireme.benchmarks.datasets.spec import TEST
+
+    count = PUBLISHED[benchmark].counts.get(TEST) if benchmark in PUBLISHED.specs() else None
+    return count.number if count is not None and count.verified else None
 
 
 def _made(runs: Sequence[RunRecord]) -> dict[str, Any]:

@@ -52,7 +52,8 @@ def reproduce(
         expect: store what was found as the expected results: a file of our own tables, as `tables`.
 
     Returns:
-        0: all that ran is reproduced; 1: some is off; 3: nothing could be compared.
+        0: all that ran is reproduced; 1: some is off, or a run failed; of our own results also where one is missing or
+        made from other inputs; 3: nothing could be compared.
     """
     from trireme.commands.reproduce_text import print_verdicts
 
@@ -69,10 +70,20 @@ def reproduce(
     if expect is not None:
         from trireme.results.paper.expected import write_expected
 
-        say(f"wrote {write_expected(paper, [one for found in verdicts.values() for one in found], expect)}")
+        found = [one for of_table in verdicts.values() for one in of_table]
+        say(f"wrote {write_expected(paper, found, expect, _this_code())}")
         return 0
     print_verdicts(paper, [table for table in chosen if verdicts[table.name]], verdicts, format)
-    return exit_code([one for found in verdicts.values() for one in found])
+    return exit_code([one for found in verdicts.values() for one in found], paper.own)
+
+
+def _this_code() -> str:
+    """Version and commit of the code that computes scores and intervals now."""
+    from trireme.environment import git_state, versions
+
+    state = git_state()
+    told = f", commit {state['commit'][:12]}{' and changes' if state['dirty'] else ''}" if state else ""
+    return f"trireme {versions()['trireme']}{told}"
 
 
 def list_tables(name: str = "", changes: Sequence[str] = (), format: str = "terminal", file: Path | None = None) -> int:
@@ -160,9 +171,9 @@ def _judged(cell: Cell, lacking: str, here: Here, runs: _Runs) -> Verdict:
         return judge(cell, None, lacking)
     from trireme.commands.paper_runs import score_of
 
-    found, why = runs.of(here.settings(cell))
+    found, why, failed = runs.of(here.settings(cell))
     if not found:
-        return judge(cell, None, lacking or why)
+        return judge(cell, None, lacking or why, failed)
     return judge(cell, *score_of(cell, found))
 
 
@@ -175,15 +186,15 @@ class _Runs:
     wish: Wish
     _known: dict[str, tuple[list[RunRecord], str]] = field(default_factory=dict)
 
-    def of(self, given: Mapping[str, str]) -> tuple[list[RunRecord], str]:
-        """The runs of a cell, or none and the reason."""
+    def of(self, given: Mapping[str, str]) -> tuple[list[RunRecord], str, bool]:
+        """The runs of a cell, or none and the reason, and whether a run failed."""
         from trireme.commands.paper_runs import Wanted
 
         key = " ".join(arguments(given))
         if key not in self._known:
             found, why = Wanted(given).among(self.records)
             self._known[key] = found, self.failed.get(key, f"{why} in {self.wish.out}")
-        return self._known[key]
+        return *self._known[key], key in self.failed
 
 
 def _records(cells: Sequence[Cell], here: Here, wish: Wish) -> tuple[list[RunRecord], dict[str, str]]:
@@ -207,6 +218,7 @@ def _records(cells: Sequence[Cell], here: Here, wish: Wish) -> tuple[list[RunRec
             start = f" on {given['benchmark']}, "
             told = [why for what, why in reasons if what.startswith(given["method"]) and start in what]
             told += [why for what, why in reasons if not what]
+            told += [f"a run of the same call failed: {why}" for _, why in reasons]
             failed |= {" ".join(arguments(given)): told[0]} if told else {}
     return [one for one in find_runs(wish.out) if one.run in hashes] if hashes else [], failed
 

@@ -7,14 +7,18 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from trireme.commands.paper_needs import Need
 from trireme.errors import unknown_name
 from trireme.results.paper import Cell, Paper, Table
 from trireme.results.paper.slips import noted
 from trireme.results.paper.verdicts import DIFFERS, NOT_RUN, OFF, REPRODUCED, Verdict
+
+if TYPE_CHECKING:
+    from trireme.results.tables import TextTable
 
 FORMATS = ("terminal", "md", "latex", "html", "csv", "json")
 _MISSING = "-"
@@ -32,50 +36,62 @@ def print_verdicts(
     if format in ("csv", "json"):
         _print_rows([_row(one) for table in tables for one in verdicts[table.name]], format)
         return
-    for table in tables:
-        _print_verdicts(paper, table, verdicts[table.name], format)
+    shown = [_text_table(paper, table, verdicts[table.name]) for table in tables]
     counts = Counter(one.verdict for found in verdicts.values() for one in found)
-    print(", ".join(f"{counts[kind]} {kind}" for kind in (REPRODUCED, OFF, DIFFERS, NOT_RUN)))
+    told = ", ".join(f"{counts[kind]} {kind}" for kind in (REPRODUCED, OFF, DIFFERS, NOT_RUN))
+    if paper.own and counts[NOT_RUN]:
+        told += " (none of our own results may be missing; --where leaves rows out)"
+    shown[-1] = replace(shown[-1], notes=(*shown[-1].notes, told))
+    _print_tables(shown, format)
 
 
-def _print_verdicts(paper: Paper, table: Table, verdicts: Sequence[Verdict], format: str) -> None:
+def _text_table(paper: Paper, table: Table, verdicts: Sequence[Verdict]) -> TextTable:
+    """A table with a line for each cell; reasons, protocols, sources and slips are its notes."""
+    from trireme.results.tables import TextTable
+
     reasons = list(dict.fromkeys(one.why for one in verdicts if one.verdict in (DIFFERS, NOT_RUN)))
     digits = _digits(one.cell for one in verdicts)
-    stored = "stored" if paper.own else "paper"
+    columns = ["row", "column", "stored" if paper.own else "paper", *_OURS, "verdict"]
     lines = []
     for one in verdicts:
-        cell, found = one.cell, one.found
+        cell = one.cell
         soft = " (soft)" if cell.tier == "soft" and table.tier == "hard" else ""
-        mark = f" [{reasons.index(one.why) + 1}]" if one.why in reasons else ""
-        ours = [_MISSING] * 4
-        if found is not None and one.delta is not None:
-            bounds = f"[{found.low:.1f}, {found.high:.1f}]" if None not in (found.low, found.high) else _MISSING
-            ours = [
-                f"{found.score:.{digits}f}",
-                f"{round(one.delta, digits) + 0.0:+.{digits}f}",
-                bounds,
-                str(found.n or _MISSING),
-            ]
-        lines.append([cell.row, cell.column, f"{cell.value:.{digits}f}{soft}", *ours, one.verdict + mark])
+        mark = f" [{reasons.index(one.why) + 1}]" if one.verdict in (DIFFERS, NOT_RUN) else ""
+        value = f"{cell.value:.{digits}f}{soft}"
+        lines.append([cell.row, cell.column, value, *_ours(one, digits), one.verdict + mark])
+    notes = (*(f"[{number}] {reason}" for number, reason in enumerate(reasons, 1)), *_facts(table, verdicts))
     title = f"{table.name}: {table.title} ({table.tier})"
-    _print_table(title, ["row", "column", stored, "ours", "delta", "95 % interval", "n", "verdict"], lines, format)
-    for number, reason in enumerate(reasons, 1):
-        print(f"[{number}] {reason}")
-    _print_facts(table, verdicts)
-    print()
+    return TextTable(title, columns, lines, frozenset(), frozenset(range(2, 8)), notes=notes)
 
 
-def _print_facts(table: Table, verdicts: Sequence[Verdict]) -> None:
+_OURS = ("ours", "delta", "allowed", "95 % of such classes", "n")
+
+
+def _ours(one: Verdict, digits: int) -> list[str]:
+    found, delta = one.found, one.delta
+    if found is None or delta is None:
+        return [_MISSING] * len(_OURS)
+    moved = round(delta, digits)
+    return [
+        f"{found.score:.{digits}f}",
+        f"{moved:+.{digits}f}" if moved else f"{0:.{digits}f}",  # no sign where nothing is left to show
+        _MISSING if one.allowed is None else "[{:.2f}, {:.2f}]".format(*one.allowed),
+        f"[{found.low:.1f}, {found.high:.1f}]" if None not in (found.low, found.high) else _MISSING,
+        str(found.n or _MISSING),
+    ]
+
+
+def _facts(table: Table, verdicts: Sequence[Verdict]) -> Iterator[str]:
     for protocol in dict.fromkeys(one.cell.protocol for one in verdicts):
-        print(f"protocol: {protocol}")
+        yield f"protocol: {protocol}"
     for tag, source in {tag: text for one in verdicts for tag, text in one.cell.sources.items()}.items():
-        print(f"source {tag}: {source}")
+        yield f"source {tag}: {source}"
     for note in dict.fromkeys(f"{one.cell.column}: {one.cell.note}" for one in verdicts if one.cell.note):
-        print(f"note: {note}")
+        yield f"note: {note}"
     notes = {(one["of"], one["column"]): one.get("note", "") for one in table.data.get("slips", ())}
     for slip in noted(table):
         why = notes[slip.of, slip.column]
-        print(f"slip: {slip.of}, {slip.column}: printed {slip.printed:g}, recomputed {slip.recomputed:g} ({why})")
+        yield f"slip: {slip.of}, {slip.column}: printed {slip.printed:g}, recomputed {slip.recomputed:g} ({why})"
 
 
 def print_list(tables: Sequence[tuple[Table, Mapping[Cell, Sequence[Need]]]], format: str) -> None:
@@ -84,10 +100,13 @@ def print_list(tables: Sequence[tuple[Table, Mapping[Cell, Sequence[Need]]]], fo
     if format in ("csv", "json"):
         _print_rows(rows, format)
         return
+    from trireme.results.tables import TextTable
+
     title = "tables of the papers, and ours; here: cells that can be computed on this machine now"
     keys = ("table", "tier", "title", "cells", "here", "needs")
     lines = [[str(row[key]) for key in keys] for row in rows]
-    _print_table(title, ["table", "tier", "what", "cells", "here", "the others need"], lines, format, (3, 4))
+    columns = ["table", "tier", "what", "cells", "here", "the others need"]
+    _print_tables([TextTable(title, columns, lines, frozenset(), frozenset((3, 4)))], format)
 
 
 def _listed(table: Table, lacking: Mapping[Cell, Sequence[Need]]) -> dict[str, Any]:
@@ -130,6 +149,8 @@ def _row(one: Verdict) -> dict[str, Any]:
         "ci_high": None if found is None else found.high,
         "n": None if found is None else found.n or None,
         "tolerance": cell.tolerance,
+        "allowed_low": None if one.allowed is None else round(one.allowed[0], 6),
+        "allowed_high": None if one.allowed is None else round(one.allowed[1], 6),
         "verdict": one.verdict,
         "why": one.why,
         "protocol": cell.protocol,
@@ -148,14 +169,10 @@ def _print_rows(rows: Sequence[Mapping[str, Any]], format: str) -> None:
     writer.writerows(rows)
 
 
-def _print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], format: str, numeric: Iterable[int] = range(2, 7)
-) -> None:
-    from trireme.results.tables import TextTable
+def _print_tables(tables: Sequence[TextTable], format: str) -> None:
     from trireme.results.writers import render_tables
 
-    table = TextTable(title, columns, rows, frozenset(), frozenset(numeric))
-    print(render_tables([table], format).rstrip("\n"))
+    print(render_tables(list(tables), format).rstrip("\n"))
 
 
 def check_format(format: str) -> None:
