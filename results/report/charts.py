@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from trireme.results.report.lines import Line, Part, Score, Series, by_k, by_shots
+from trireme.results.report.lines import Line, Part, Score
+from trireme.results.report.series import Series, by_k, by_shots
 from trireme.results.report.svg import (
     WIDTH,
     Drawing,
@@ -52,12 +53,23 @@ def charts(part: Part, families: Sequence[str], name: str) -> Iterator[Chart]:
     yield from _cost(part, known, families, f"{name}-cost")
     if shots := by_shots(part):
         told = "pictures a class in the memory (all: the whole memory)"
-        without = [line for line in known if not line.memory][:1]
-        yield _sweep(part, "Score against pictures a class", told, shots, without, families, f"{name}-shots")
+        yield _sweep(
+            part, "Score against pictures a class", told, shots, _baselines(known, shots), families, f"{name}-shots"
+        )
     if ks := by_k(part):
         yield _sweep(
             part, "Score against k", "k (neighbours, or candidates of a ranker)", ks, [], families, f"{name}-k"
         )
+
+
+def _baselines(lines: Sequence[Line], series: Sequence[Series]) -> list[Line]:
+    """`zero_shot` with the encoders of these series: the method that has no memory, whatever its score is."""
+    encoders = {_encoder(line) for one in series for _, line in one.points}
+    return [line for line in lines if line.family == "zero_shot" and not line.memory and _encoder(line) in encoders]
+
+
+def _encoder(line: Line) -> str:
+    return str(line.records[0].data["encoder"]["fingerprint"])
 
 
 def _interval_text(score: Score) -> str:
@@ -89,8 +101,12 @@ def _intervals(part: Part, lines: Sequence[Line], families: Sequence[str], name:
             drawing.add("line", f"whisker {place}", x1=x(score.low), x2=x(score.high), y1=y, y2=y)
         drawing.mark(x(score.value), y, line.family, families, f"{line.label}: {_interval_text(score)}, n = {score.n}")
         drawing.write(WIDTH - 4, y + 4, f"{score.value:.1f}", "value", "end")
-    more = f" The first {MOST_LINES} of {len(lines)} lines." if len(lines) > MOST_LINES else ""
+    more = _more(len(lines))
     return Chart("Scores with intervals", drawing.text(), f"Points are scores, bars their 95 % intervals.{more}")
+
+
+def _more(lines: int) -> str:
+    return f" The first {MOST_LINES} of {lines} lines." if lines > MOST_LINES else ""
 
 
 def _span(scores: Sequence[Score]) -> tuple[float, float]:
@@ -150,7 +166,11 @@ def _scatter_of_subsets(
         drawing.line(x(low), y(low), x(high), y(high), "equal")
     placed = [(x(a.value), y(b.value), line, f"{a.value:.1f} and {b.value:.1f}") for a, b, line in points]
     left_out = _labelled(drawing, placed, families)
-    yield Chart(f"{pair[0].capitalize()} against {pair[1]}", drawing.text(), f"Dashed: equal on both.{left_out}")
+    yield Chart(
+        f"{pair[0].capitalize()} against {pair[1]}",
+        drawing.text(),
+        f"Dashed: equal on both.{left_out}{_more(len(lines))}",
+    )
 
 
 def _cost(part: Part, lines: Sequence[Line], families: Sequence[str], name: str) -> Iterator[Chart]:
@@ -178,7 +198,7 @@ def _cost(part: Part, lines: Sequence[Line], families: Sequence[str], name: str)
     drawing.add("polyline", "front", points=" ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in front))
     placed = [(x(value), y(line.score), line, f"{line.score:.1f} at {value:.4g}") for value, line in points]
     left_out = _labelled(drawing, placed, families)
-    note = f"Logarithmic. Along the grey line, nothing is both cheaper and better.{left_out}"
+    note = f"Logarithmic. Along the grey line, nothing is both cheaper and better.{left_out}{_more(len(lines))}"
     yield Chart("Score against cost", drawing.text(), note)
 
 
@@ -252,7 +272,9 @@ def _sweep(
     for one in series:
         value, line = one.points[-1]
         labels.place(drawing, x[value], y(line.score), shortened(one.label, room), "label")
-    return Chart(title, drawing.text(), "Bars are 95 % intervals; seeds are joined.")
+    doubtful = [f"{one.label} at {_step(value)}" for one in series for value in one.doubtful]
+    left_out = f" Not drawn, since several runs differ there: {', '.join(doubtful)}." if doubtful else ""
+    return Chart(title, drawing.text(), f"Bars are 95 % intervals; seeds are joined.{left_out}")
 
 
 def _flat(lines: Sequence[Line]) -> list[Score]:

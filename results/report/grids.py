@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trireme.results.report.lines import Line, Part, Score
+from trireme.results.report.series import kind
 from trireme.results.tables import MISSING
 
 
@@ -128,28 +130,21 @@ def overview(parts: Sequence[Part]) -> list[Grid]:
     groups: dict[str, list[Part]] = {}
     for part in parts:
         groups.setdefault(part.metric, []).append(part)
-    return [_overview(metric, chosen) for metric, chosen in groups.items() if len(chosen) > 1]
+    tables = [_overview(metric, chosen) for metric, chosen in groups.items() if len(chosen) > 1]
+    return [table for table in tables if table.rows]
 
 
 def _overview(metric: str, parts: Sequence[Part]) -> Grid:
-    encoders = {line.encoder for part in parts for line in part.lines}
-    rows: dict[tuple[str, str, int | None], dict[str, Score]] = {}
-    families: dict[tuple[str, str, int | None], str] = {}
-    for part in parts:
-        for line in part.lines:
-            key = (line.method, line.encoder, line.shots)
-            families[key] = line.family
-            rows.setdefault(key, {}).setdefault(part.name, next(iter(line.scores.values())))
+    lines = _settings(parts)
+    scores = {
+        label: {part.name: next(iter(line.scores.values())) for part, line in held} for label, held in lines.items()
+    }
+    families = {label: held[0][1].family for label, held in lines.items()}
     best = {part.name: _best(part, part.subsets[0]) for part in parts}
     body = []
-    rows = {key: scores for key, scores in rows.items() if len(scores) > 1}
-    for key in sorted(rows, key=lambda one: _order(rows[one], parts)):
-        method, encoder, shots = key
-        label = " · ".join(
-            [method, *([encoder] if len(encoders) > 1 else []), *([f"{shots} a class"] if shots else [])]
-        )
-        cells = [score_cell(rows[key].get(part.name), best[part.name]) for part in parts]
-        body.append([Cell(label, family=families[key]), *cells])
+    for label in sorted(scores, key=lambda one: _order(scores[one], parts)):
+        cells = [score_cell(scores[label].get(part.name), best[part.name]) for part in parts]
+        body.append([Cell(label, family=families[label]), *cells])
     columns = [("method", False), *((part.name, True) for part in parts)]
     subsets = "/".join(dict.fromkeys(part.subsets[0] for part in parts))
     return Grid(
@@ -157,6 +152,32 @@ def _overview(metric: str, parts: Sequence[Part]) -> Grid:
         columns,
         body,
     )
+
+
+def _settings(parts: Sequence[Part]) -> dict[str, list[tuple[Part, Line]]]:
+    """Label -> the lines of one setting that has several benchmarks, at most one line a benchmark.
+
+    Nothing is chosen by its score: where a benchmark has several lines of a method's setting, memories tell them apart;
+    lines that still cannot be told apart are in the benchmark's own table alone.
+    """
+    every = [(part, line, kind(line), line.shots) for part in parts for line in part.lines]
+    several = [one for one, count in Counter((part.name, *key) for part, _, *key in every).items() if count > 1]
+    split = {one[1:] for one in several}
+    groups: dict[tuple[str, int | None, str], list[tuple[Part, Line]]] = {}
+    for part, line, setting, shots in every:
+        memory = line.memory if (setting, shots) in split else ""
+        groups.setdefault((setting, shots, memory), []).append((part, line))
+    names = {key: [part.name for part, _ in held] for key, held in groups.items()}
+    kept = {key: held for key, held in groups.items() if 1 < len(held) == len(set(names[key]))}
+    labels = {key: _row_label(held[0][1], parts, key[2]) for key, held in kept.items()}
+    shared = Counter(labels.values())
+    return {label if shared[label] == 1 else f"{label} · {key[0][:6]}": kept[key] for key, label in labels.items()}
+
+
+def _row_label(line: Line, parts: Sequence[Part], memory: str) -> str:
+    encoders = {other.encoder for part in parts for other in part.lines}
+    told = [line.encoder if len(encoders) > 1 else "", f"{line.shots} a class" if line.shots else "", memory]
+    return " · ".join([line.method, *(one for one in told if one)])
 
 
 def _order(scores: Mapping[str, Score], parts: Sequence[Part]) -> tuple[int, float]:

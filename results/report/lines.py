@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from trireme.files import fingerprint
+from trireme.results.axes import with_labels
 from trireme.results.records import RunRecord
 from trireme.results.schema import HIT, REPLY_STATUSES
 
@@ -58,7 +58,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A benchmark: its lines by falling score."""
+    """A benchmark, of one fingerprint: its lines by falling score."""
 
     name: str
     metric: str
@@ -87,8 +87,12 @@ _FACTS = (
 
 
 def parts(frame: pd.DataFrame, records: Sequence[RunRecord]) -> list[Part]:
-    """The benchmarks of a frame of `standings`: the one with most lines first, then by number of samples and name."""
+    """The benchmarks of a frame of `standings`: the one with most lines first, then by number of samples and name.
+
+    Runs on benchmarks of one name and different fingerprints are not compared: each is a part, named by both.
+    """
     by_run = {record.run: record for record in records}
+    frame, _ = with_labels(frame)
     found = [_part(str(name), rows, by_run) for name, rows in frame.groupby("benchmark", sort=True)]
     return sorted(found, key=lambda part: (-len(part.lines), -_size(part), part.name))
 
@@ -163,48 +167,4 @@ def _told_apart(lines: Sequence[Line]) -> list[Line]:
     return [
         replace(line, label=f"{line.label} · {line.records[0].run[:6]}") if shared[line.label] > 1 else line
         for line in named
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Lines that differ in one number: (number, line), ascending. None, for all pictures, comes last."""
-
-    label: str
-    family: str
-    points: Sequence[tuple[float | None, Line]]
-
-
-def by_shots(part: Part) -> list[Series]:
-    """Methods over memories of 1, 2, 4 ... pictures a class; the whole memory that these draw from ends the line."""
-    groups: dict[tuple[str, str, str], dict[int | None, Line]] = {}
-    for line in part.lines:
-        base = line.memory.rpartition("@")[0] if line.shots else line.memory
-        if base:
-            groups.setdefault((line.method, line.encoder, base), {}).setdefault(line.shots, line)
-    return _series(groups, lambda shots: (shots is None, shots or 0), 2)
-
-
-def by_k(part: Part) -> list[Series]:
-    """Methods that differ in the number of neighbours (or candidates) alone."""
-    groups: dict[tuple[str, str, str], dict[int | None, Line]] = {}
-    for line in part.lines:
-        config = dict(line.records[0].data["method"]["config"])
-        k = config.pop("k", None)
-        if isinstance(k, int):
-            rest = fingerprint([line.family, config])
-            groups.setdefault((line.family, line.encoder, f"{line.memory} {rest}"), {}).setdefault(k, line)
-    return _series(groups, lambda k: (False, k or 0), 2)
-
-
-def _series(groups: Mapping[tuple[str, str, str], Mapping[int | None, Line]], order: Any, least: int) -> list[Series]:
-    found = []
-    for (name, *_), held in groups.items():
-        if len({value for value in held if value is not None}) >= least:
-            points = [(None if key is None else float(key), held[key]) for key in sorted(held, key=order)]
-            found.append(Series(name, points[0][1].family, points))
-    labels = Counter(series.label for series in found)
-    return [
-        series if labels[series.label] == 1 else Series(series.points[-1][1].label, series.family, series.points)
-        for series in found
     ]

@@ -87,8 +87,8 @@ def test_holm_corrects_the_larger_p(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_what_cannot_be_compared_is_named_and_the_rest_is_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """zero_shot failed on all of cub, and on the rare samples of world/all (classes 1 and 3). There, 4 of 4 against 2 of
-    4 common ones are left."""
+    """zero_shot failed on all of cub, and on the rare samples of world/all (classes 1 and 3). 4 of 4 against 2 of 4
+    common ones are left there."""
     rare = [i for i, label in enumerate(LABELS) if label % 2]
     told = {"method__name": "zero_shot", "method__registry": "zero_shot", "memory": None}
     cub = {"benchmark__name": "cub", "benchmark__fingerprint": "c" * 16}

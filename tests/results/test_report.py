@@ -22,7 +22,8 @@ from trireme.results.report.cases import Picture, choose
 from trireme.results.report.charts import charts
 from trireme.results.report.confusion import confusion
 from trireme.results.report.grids import leaderboard, overview
-from trireme.results.report.lines import Line, Part, by_k, by_shots, parts
+from trireme.results.report.lines import Line, Part, parts
+from trireme.results.report.series import by_k, by_shots
 from trireme.results.report.svg import Drawing, Labels, decades, families_of, percent_ticks, text_width
 from trireme.results.shown import Shown
 
