@@ -65,7 +65,7 @@ def _value(verdict: Verdict, old: Any) -> dict[str, Any]:
     score = verdict.found
     assert score is not None  # checked for all cells
     kept = {key: one for key, one in old.items() if key != "made"} if isinstance(old, Mapping) else {}
-    limits = {"low": score.low, "high": score.high}
+    limits = {"low": score.low, "high": score.high, **({} if score.rerun is None else {"rerun": score.rerun})}
     numbers = {key: None if value is None else round(value, DIGITS) for key, value in limits.items()}
     made = {key: value for key, value in score.made.items() if key != "runs"}
     return {**kept, "value": round(score.score, DIGITS), **numbers, "n": score.n, "made": made}

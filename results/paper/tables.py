@@ -19,7 +19,7 @@ the value counts (value, row, column, table), and `run` is joined from all four.
     pictures    test pictures of the paper's score, where a source says it; with other pictures the protocol differs
     differs     why a score of ours, though it can be computed, is no reproduction
     mean_of     [column] that the value is the mean of; `mean_of_others`: of all the others
-    low, high, n, made    of our own results: the interval, samples, and {encoder, benchmark, memory, runs, ...}
+    low, high, rerun, n, made    of our own results: the interval, half of that on the same classes, samples, and {encoder, benchmark, memory, runs, ...}
     note        a remark
 
 `deltas` are printed differences, {name, of, less, values}: row `of` less row `less`. `also_printed` are numbers that
@@ -59,7 +59,7 @@ _SHARED = (
     "differs",
     "note",
 )
-_OWN = ("low", "high", "n", "made")
+_OWN = ("low", "high", "rerun", "n", "made")
 _KEYS = {
     "paper": ("paper", "title", "citation", "own", "scored_by", "sources", "tables"),
     "table": ("table", "title", "slack", "columns", "rows", "deltas", "also_printed", "slips", *_SHARED),
@@ -83,6 +83,7 @@ class Cell:
         rival: how far the nearest other value of the table on the same data set, metric and subset is; None if there
             is none.
         low, high: the interval that our own result had; None for a paper's.
+        rerun: half of its interval on the same classes; None where the metric has none.
     """
 
     paper: str
@@ -109,6 +110,7 @@ class Cell:
     rival: float | None = None
     low: float | None = None
     high: float | None = None
+    rerun: float | None = None
     n: int | None = None
     made: Mapping[str, Any] = field(default_factory=dict)
 
@@ -280,6 +282,7 @@ def _cell(
         pictures=found.get("pictures"),
         low=found.get("low"),
         high=found.get("high"),
+        rerun=found.get("rerun"),
         n=found.get("n"),
         made=found.get("made", {}),
     )

@@ -66,8 +66,8 @@ def judge(cell: Cell, found: Score | None, why: str = "", failed: bool = False) 
     A paper's value is reproduced where ours lies within the stated tolerance of it, or as near as chance in the
     pictures of the same classes moves it (`Score.rerun`), and then at most half of the way to the nearest other value
     that the table has on the same data set: what is nearer to another method's number is not reproduced. A result of
-    our own has its stored interval: a new score that leaves it is off; of an `exact` one the tolerance alone counts. A
-    score that is not of the whole test set is no reproduction.
+    our own has its stored interval on the same classes, or, of a metric that has none, the stored interval; of an
+    `exact` one the tolerance alone counts. A score that is not of the whole test set is no reproduction.
 
     Args:
         why: why nothing was found.
@@ -87,11 +87,13 @@ def _allowed(cell: Cell, found: Score) -> tuple[float, float, str]:
     near = cell.value - cell.tolerance, cell.value + cell.tolerance
     if cell.exact:
         return *near, f"within {cell.tolerance:g} of the value"
-    if cell.low is not None and cell.high is not None:
+    reach, asked = found.rerun or 0.0, "chance in the pictures of the same classes"
+    if cell.rerun is not None:  # ours is compared with itself, whatever the others have
+        reach = cell.rerun
+    elif cell.low is not None and cell.high is not None:
         asked = f"in the stored interval, or within {cell.tolerance:g}"
         return min(cell.low, near[0]), max(cell.high, near[1]), asked
-    reach, asked = found.rerun or 0.0, "chance in the pictures of the same classes"
-    if cell.rival is not None and reach > cell.rival / 2:
+    elif cell.rival is not None and reach > cell.rival / 2:
         reach, asked = cell.rival / 2, f"half of the {cell.rival:g} to the nearest other value of the table"
     if reach <= cell.tolerance:
         reach, asked = cell.tolerance, "the tolerance"

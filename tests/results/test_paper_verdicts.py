@@ -168,6 +168,11 @@ def test_a_score_on_other_pictures_is_no_reproduction(
     [
         ({"low": 48.0, "high": 52.0}, 51.9, REPRODUCED),
         ({"low": 48.0, "high": 52.0}, 52.2, OFF),  # although 50 is in the wide interval of the new score
+        # where it is stored, the interval on the same classes counts, however near row b's 54 is
+        ({"low": 30.0, "high": 70.0, "rerun": 3.0}, 53.0, REPRODUCED),
+        ({"low": 30.0, "high": 70.0, "rerun": 3.0}, 53.1, OFF),
+        ({"low": 30.0, "high": 70.0, "rerun": 0.0}, 50.1, REPRODUCED),
+        ({"low": 30.0, "high": 70.0, "rerun": 0.0}, 50.2, OFF),
         ({"low": 48.0, "high": 52.0, "exact": True}, 50.1, REPRODUCED),
         ({"low": 48.0, "high": 52.0, "exact": True}, 50.2, OFF),  # inside the interval, but it computes the same always
     ],
@@ -243,15 +248,20 @@ def test_a_run_that_failed_never_ends_with_0(tmp_path: Path) -> None:
 def test_expected_results_are_written_and_hold(tmp_path: Path) -> None:
     mine = paper(tmp_path, own=True)
     x, y = mine.tables[0].cells[:2]
-    found = [judge(x, Score(41.0000004, 40.0, 42.0, 7, made=MADE)), judge(y, Score(61.0, 60.0, 62.0, 7, made=MADE))]
+    found = [
+        judge(x, Score(41.0000004, 40.0, 42.0, 7, 0.4, made=MADE)),
+        judge(y, Score(61.0, 60.0, 62.0, 7, made=MADE)),
+    ]
     again = read_paper(write_expected(mine, found, tmp_path / "new.json", "trireme 9")).tables[0].cells
     assert json.loads((tmp_path / "new.json").read_bytes())["scored_by"] == "trireme 9"
-    assert [(one.value, one.low, one.high, one.n, one.made) for one in again[:2]] == [
-        (41.0, 40.0, 42.0, 7, MADE),
-        (61.0, 60.0, 62.0, 7, MADE),
+    assert [(one.value, one.low, one.high, one.rerun, one.n, one.made) for one in again[:2]] == [
+        (41.0, 40.0, 42.0, 0.4, 7, MADE),
+        (61.0, 60.0, 62.0, None, 7, MADE),
     ]
-    assert judge(again[0], Score(41.5, 40.5, 42.5, 7, made=MADE)).verdict == REPRODUCED
-    assert judge(again[0], Score(42.5, 41.5, 43.5, 7, made=MADE)).verdict == OFF
+    assert judge(again[1], Score(61.9, 40.5, 62.5, 7, made=MADE)).verdict == REPRODUCED
+    assert judge(again[1], Score(62.1, 40.5, 62.5, 7, made=MADE)).verdict == OFF
+    assert judge(again[0], Score(41.4, 40.5, 42.5, 7, made=MADE)).verdict == REPRODUCED
+    assert judge(again[0], Score(41.5, 40.5, 42.5, 7, made=MADE)).verdict == OFF
 
 
 def test_published_values_are_never_overwritten(tmp_path: Path) -> None:

@@ -124,8 +124,8 @@ def _inputs(record: RunRecord) -> str:
 def score_of(cell: Cell, runs: Sequence[RunRecord]) -> tuple[Score | None, str]:
     """The score of a cell, over seeds where there are several; None and the reason where the runs do not have it.
 
-    Scores and intervals are computed anew from the predictions, by today's code whatever wrote the record; only a
-    metric of a whole set of predictions is taken from it.
+    Scores and intervals are computed anew from the predictions, by today's code whatever wrote the record; of a metric
+    of a whole set of predictions the score is the record's, and its interval is from the draws that the record keeps.
     """
     data = runs[0].data
     if cell.metric not in data["metrics"]:
@@ -154,7 +154,7 @@ def _rows(cell: Cell, runs: Sequence[RunRecord]) -> tuple[Sequence[Mapping[str, 
     """
     data = runs[0].data
     if cell.metric in set_metrics(data):
-        return (data["scores"] if len(runs) == 1 else joint_set_scores([run.data for run in runs])), None
+        return joint_set_scores([run.data for run in runs]), None  # from the draws that the record keeps
     tables = [_predictions(run) for run in runs]
     groups = data["benchmark"]["subsets"][cell.subset]
     widths = [half_width(table, groups, cell.metric) for table in tables]
