@@ -181,6 +181,8 @@ def read_run(folder: Path) -> RunRecord:
         raise DataError(f"{folder}: {Path(error.filename).name} is missing, so it is no finished run") from error
     except NewerSchemaError as error:
         raise NewerSchemaError(f"{folder}: {error}") from error
+    except RecursionError as error:
+        raise DataError(f"{folder}: {RUN_FILE} is nested too deeply; run it again, or delete the folder") from error
     except (ValueError, DataError, OSError) as error:
         reason = error if isinstance(error, DataError) else f"{RUN_FILE} cannot be read ({error})"
         raise DataError(f"{folder}: {reason}; run it again, or delete the folder") from error
@@ -208,7 +210,24 @@ def _parse(folder: Path) -> dict[str, Any]:
         content = plain(json.loads(text))  # names the key
     if not isinstance(content, dict):
         raise DataError(f"{RUN_FILE} is not a JSON object")
+    if text.count("{") + text.count("[") > _MANY and _deeper_than(_DEEPEST, content):
+        raise RecursionError
     return content
+
+
+_DEEPEST, _MANY = 100, 500
+"""A record is some ten levels deep; what is far deeper breaks whoever walks through it. Brackets are counted first,
+which takes no time."""
+
+
+def _deeper_than(most: int, content: Any) -> bool:
+    level = [content]
+    for _ in range(most):
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for values in inner for one in values if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

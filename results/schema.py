@@ -127,6 +127,21 @@ SPEC: dict[str, Any] = {
 REPLICATES_SPEC = Null({"units": int, "draws": int, "of": [{"subset": str, "metric": str, "values": Sequence}]})
 REPLIES_SPEC = Null({"statuses": Mapping, "prompt_tokens": int, "completion_tokens": int})
 DRAWN_SPEC = Null({"from": str, "shots": int, "rule": str, "short": int})
+OPTIONAL_SPECS = {
+    "training": Null([Mapping]),
+    "plugins": Null([Mapping]),
+    "encoder.customised": Null(Mapping),
+    "validation.name": Null(str),
+    "validation.fingerprint": Null(str),
+    "encoder.customised.chosen_on": Null(str),
+    "method.facts.ranker.name": Null(str),
+}
+"""What else is read, where it is there. No version of its own: these refuse only what the text above never allowed, and
+what no reader could use."""
+_ROUNDED = 1e-6
+"""Scores are stored with six decimals."""
+_FARTHEST = 2**63
+"""Whole numbers are columns of 64 bits."""
 PREDICTIONS_SPEC = {"file": str, "rows": int, "bytes": int, "sha256": str}
 
 
@@ -144,6 +159,8 @@ _check_keys = Checker(SPEC)
 _check_replicates = Checker(REPLICATES_SPEC)
 _check_replies_spec = Checker(REPLIES_SPEC)
 _check_drawn = Checker(DRAWN_SPEC)
+_check_optional = {name: Checker(spec) for name, spec in OPTIONAL_SPECS.items()}
+_check_groups = Checker(Null([str]))
 check_predictions_entry = Checker(PREDICTIONS_SPEC)
 """Of `predictions`, which `write_run` adds to a checked record."""
 
@@ -172,15 +189,23 @@ def check_record(record: Mapping[str, Any]) -> None:
     _check_replicates(record.get("replicates"), "replicates")
     _check_drawn((record["memory"] or {}).get("drawn"), "memory.drawn")
     _check_replies(record)
+    _check_rest(record)
     metrics, subsets = record["metrics"], record["benchmark"]["subsets"]
     if not metrics:
         raise DataError("'metrics' is empty")
+    sets = {one["metric"] for one in (record.get("replicates") or {}).get("of", ())}
+    seen = set()
     for position, row in enumerate(record["scores"]):
         if row["metric"] not in metrics:
             raise DataError(f"'scores[{position}].metric' is '{row['metric']}', which 'metrics' does not list")
         if row["subset"] not in subsets:
             raise DataError(f"'scores[{position}].subset' is '{row['subset']}', which the benchmark does not have")
+        if (row["subset"], row["metric"]) in seen:
+            raise DataError(f"'scores[{position}]' is a second score of '{row['metric']}' on '{row['subset']}'")
+        seen.add((row["subset"], row["metric"]))
         _check_score(row, position)
+        if row["metric"] not in sets:
+            _check_mean(row, position, samples["asked"])
 
 
 def _check_replies(record: Mapping[str, Any]) -> None:
@@ -199,6 +224,8 @@ def _check_replies(record: Mapping[str, Any]) -> None:
 
 
 def _check_score(row: Mapping[str, Any], position: int) -> None:
+    if not 0 <= row["n"] < _FARTHEST:
+        raise DataError(f"'scores[{position}].n' is {row['n']}, which is no number of samples")
     if row["score"] is None:
         if row["n"]:
             raise DataError(f"'scores[{position}].score' is null although n is {row['n']}")
@@ -207,6 +234,45 @@ def _check_score(row: Mapping[str, Any], position: int) -> None:
         value = row[key]
         if value is not None and not 0 <= value <= 100:  # NaN too
             raise DataError(f"'scores[{position}].{key}' is {value}; a score is a percentage")
+    low, high = row["ci_low"], row["ci_high"]
+    if low is not None and high is not None and low > high:
+        raise DataError(f"'scores[{position}]' has an interval from {low} to {high}")
+
+
+def _check_mean(row: Mapping[str, Any], position: int, asked: int) -> None:
+    """A score that is a mean over samples: of no more than were asked, and in its interval."""
+    if row["n"] > asked:
+        raise DataError(f"'scores[{position}].n' is {row['n']}, but {asked} samples were asked")
+    score, low, high = row["score"], row["ci_low"], row["ci_high"]
+    if score is None or low is None or high is None:
+        return
+    if not low - _ROUNDED <= score <= high + _ROUNDED:
+        raise DataError(f"'scores[{position}].score' is {score}, outside its interval from {low} to {high}")
+
+
+def _check_rest(record: Mapping[str, Any]) -> None:
+    """Keys that are read where they are there, and whole numbers that no column can hold."""
+    encoder, facts = record["encoder"].get("customised"), record["method"]["facts"]
+    ranker, chosen = facts.get("ranker"), record["validation"] or {}
+    there = {key: record.get(key) for key in ("training", "plugins")} | {"encoder.customised": encoder}
+    there |= {f"validation.{key}": chosen.get(key) for key in ("name", "fingerprint")}
+    if isinstance(encoder, Mapping):
+        there["encoder.customised.chosen_on"] = encoder.get("chosen_on")
+    if isinstance(ranker, Mapping):
+        there["method.facts.ranker.name"] = ranker.get("name")
+    for name, value in there.items():
+        if value is not None:
+            _check_optional[name](value, name)
+    for subset, groups in record["benchmark"]["subsets"].items():
+        _check_groups(groups, f"benchmark.subsets.{subset}")
+    numbers = {"seed": record["seed"], "samples.asked": record["samples"]["asked"]}
+    numbers["memory.size"] = (record["memory"] or {}).get("size", 0)
+    numbers["method.facts.trained_parameters"] = facts.get("trained_parameters")
+    replies = record.get("replies") or {}
+    numbers |= {f"replies.{key}": replies[key] for key in ("prompt_tokens", "completion_tokens") if key in replies}
+    for name, value in numbers.items():
+        if isinstance(value, int) and not -_FARTHEST <= value < _FARTHEST:
+            raise DataError(f"'{name}' is {value:.1e}, more than a column of 64 bits can hold")
 
 
 def plain(value: Any, where: str = "") -> Any:

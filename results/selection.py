@@ -149,8 +149,8 @@ def _same_pictures(benchmark: str, tried: pd.DataFrame) -> None:
     prints = sorted(tried["benchmark_fingerprint"].unique())
     if len(prints) > 1:
         raise UsageError(
-            f"validation runs on {benchmark} are of {len(prints)} benchmarks ({', '.join(prints)}), whose scores cannot "
-            "be compared: move the runs on all but one of these fingerprints out of the results folder"
+            f"validation runs on {benchmark} are of {len(prints)} benchmarks ({', '.join(prints)}), whose scores "
+            "cannot be compared: move the runs on all but one of these fingerprints out of the results folder"
         )
 
 

@@ -90,6 +90,16 @@ def test_missing_key_is_named(path: tuple[str, ...], tmp_path: Path) -> None:
         ),
         ({"replies": {"statuses": {"ok": 1.5}, **TOKENS}}, "'replies.statuses.ok' is float where int is expected"),
         ({"replies": {"statuses": {"ok": 3, "refused": 1}, **TOKENS}}, "counts 4 replies for 3 samples"),
+        ({"plugins": 5}, "'plugins' is int where sequence is expected"),
+        ({"training": ["x"]}, r"'training\[0\]' is str where mapping is expected"),
+        ({"encoder__customised": "x"}, "'encoder.customised' is str where mapping is expected"),
+        ({"encoder__customised": {"chosen_on": 5}}, "'encoder.customised.chosen_on' is int where str is expected"),
+        ({"validation": {"name": "v", "fingerprint": [1]}}, "'validation.fingerprint' is list where str is expected"),
+        ({"method__facts": {"ranker": {"name": 5}}}, "'method.facts.ranker.name' is int where str is expected"),
+        ({"benchmark__subsets": {"all": 5}, "scores": []}, "'benchmark.subsets.all' is int where sequence is expected"),
+        ({"seed": 10**30}, r"'seed' is 1.0e\+30, more than a column of 64 bits can hold"),
+        ({"memory__size": 10**30}, r"'memory.size' is 1.0e\+30"),
+        ({"method__facts": {"trained_parameters": 10**25}}, r"'method.facts.trained_parameters' is 1.0e\+25"),
     ],
 )
 def test_wrong_record_is_refused_by_name(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -104,6 +114,11 @@ def test_wrong_record_is_refused_by_name(changes: dict[str, Any], message: str, 
         ({"score": 101.0}, "a score is a percentage"),
         ({"score": math.nan}, "is nan"),
         ({"score": None}, "is null although n is 3"),
+        ({"ci_low": 95.0, "ci_high": 10.0}, "an interval from 95.0 to 10.0"),
+        ({"score": 50.0, "ci_low": 60.0, "ci_high": 70.0}, "50.0, outside its interval from 60.0 to 70.0"),
+        ({"n": 5}, "'scores\\[0\\].n' is 5, but 4 samples were asked"),
+        ({"n": -1}, "is -1, which is no number of samples"),
+        ({"metric": "top5"}, "'scores\\[1\\]' is a second score of 'top5' on 'all'"),
         ({"metric": "top9"}, "which 'metrics' does not list"),
         ({"subset": "unheard"}, "which the benchmark does not have"),
     ],
@@ -212,6 +227,17 @@ def test_damaged_run_is_named_left_out_and_repaired(
         find_runs(tmp_path, strict=True)
     write_run(tmp_path, broken, predictions)  # what the next `trireme run` does
     assert [found.name for found in find_runs(tmp_path, strict=True)] == ["broken", "whole"]
+
+
+@pytest.mark.parametrize("depth", [150, 200_000])
+def test_a_record_that_is_nested_without_end_is_named(depth: int, tmp_path: Path) -> None:
+    """JSON's own reader stops at about a thousand levels, and what walks through a record earlier."""
+    folder = store(tmp_path, [1, 0], [0, 1])
+    text = (folder / "run.json").read_text()
+    many = "[" * depth + "]" * depth + "," + "{},".join("" for _ in range(500))
+    (folder / "run.json").write_text(text.replace('"machine":', f'"x": [{many}0], "machine":', 1))
+    with pytest.raises(DataError, match=r"run\.json is nested too deeply"):
+        read_run(folder)
 
 
 def test_withheld_labels_need_no_values(tmp_path: Path) -> None:
