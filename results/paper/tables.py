@@ -19,7 +19,8 @@ the value counts (value, row, column, table), and `run` is joined from all four.
     pictures    test pictures of the paper's score, where a source says it; with other pictures the protocol differs
     differs     why a score of ours, though it can be computed, is no reproduction
     mean_of     [column] that the value is the mean of; `mean_of_others`: of all the others
-    low, high, rerun, n, made    of our own results: the interval, half of that on the same classes, samples, and {encoder, benchmark, memory, runs, ...}
+    low, high, n, made    of our own results: the interval, samples, and {encoder, benchmark, memory, runs, ...}
+    rerun       of our own results: half of the interval on the same classes, in points
     note        a remark
 
 `deltas` are printed differences, {name, of, less, values}: row `of` less row `less`. `also_printed` are numbers that
