@@ -22,6 +22,8 @@ from trireme.results.frame import REPLIES, TOKENS
 from trireme.results.records import DERIVED_METRICS, LeftOut, RunRecord, read_predictions, set_metrics
 
 MEMORY = ".joined.json"
+_ROUNDED = 1e-4
+"""Percentage points: stored scores have six decimals, and were summed in another order."""
 WORTH_KEEPING = 50
 """Groups of seeds that have to be joined anew before the file is written: small results folders never get one."""
 
@@ -99,7 +101,8 @@ def _join(group: Sequence[RunRecord], left_out: list[LeftOut]) -> tuple[list[Run
             table = read_predictions(record, ["label", "group", "status", *sources])
             statistics.check_values(table, sources)
         except DataError as error:
-            left_out.append(LeftOut(record.folder, str(error)))
+            named = str(error) if str(record.folder) in str(error) else f"{record.folder}: {error}"
+            left_out.append(LeftOut(record.folder, named))
         else:
             usable.append(record)
             tables.append(table)
@@ -107,6 +110,27 @@ def _join(group: Sequence[RunRecord], left_out: list[LeftOut]) -> tuple[list[Run
         return [], []
     scores = statistics.joint_score_rows(tables, usable[0].data["benchmark"]["subsets"], metrics) if metrics else []
     return usable, scores + (resampling.joint_set_scores([record.data for record in usable]) if sets else [])
+
+
+def stated_otherwise(record: RunRecord, scores: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line about the scores that a record states and its predictions do not give, if there are any.
+
+    Intervals may differ: they are drawn as today's code does.
+    """
+    anew = {(row["subset"], row["metric"]): row["score"] for row in scores}
+    differ = []
+    for row in record.scores:
+        now = anew.get((row["subset"], row["metric"]))
+        if now != row["score"] and (now is None or row["score"] is None or abs(now - row["score"]) > _ROUNDED):
+            differ.append(f"{row['metric']} on {row['subset']} is {_said(row['score'])} there, {_said(now)} anew")
+    if not differ:
+        return []
+    more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
+    return [f"{record.folder}: run.json states other scores than its predictions give: {differ[0]}{more}"]
+
+
+def _said(score: float | None) -> str:
+    return "none" if score is None else f"{score:.2f}"
 
 
 def shared(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pandas as pd
 from trireme.errors import DataError, unknown_name
 from trireme.progress import say
 from trireme.results.frame import TYPES, Entry, entry, sorted_tidy, tidy
-from trireme.results.joining import Joined, shared
+from trireme.results.joining import Joined, shared, stated_otherwise
 from trireme.results.ranking import default_metric as default_metric
 from trireme.results.ranking import pivot as pivot
 from trireme.results.records import LeftOut, RunRecord, find_runs, survey, without_collection
@@ -53,11 +53,13 @@ class Board:
         frame: see `standings`.
         left_out: run folders that no score is from, each with its reason.
         runs: the finished runs of the role.
+        notes: records whose scores are not those of their predictions, where these were scored anew.
     """
 
     frame: pd.DataFrame
     left_out: tuple[LeftOut, ...]
     runs: tuple[RunRecord, ...]
+    notes: tuple[str, ...] = ()
 
 
 def load(path: Path | str, strict: bool = False) -> pd.DataFrame:
@@ -99,7 +101,7 @@ def standings(path: Path | str, role: str = "test", strict: bool = False) -> pd.
     Raises:
         DataError: no finished run of this role.
     """
-    found = board(path, role)
+    found = board(path, role, footers=strict)
     for reason in dict.fromkeys(one.reason for one in found.left_out):
         if strict:
             raise DataError(reason)
@@ -109,12 +111,19 @@ def standings(path: Path | str, role: str = "test", strict: bool = False) -> pd.
     return found.frame
 
 
-def board(path: Path | str, role: str = "test", rescore: bool = False, columns: Sequence[str] | None = None) -> Board:
+def board(
+    path: Path | str,
+    role: str = "test",
+    rescore: bool = False,
+    columns: Sequence[str] | None = None,
+    footers: bool = False,
+) -> Board:
     """`standings`, empty where no run of this role has finished, and what had to be left out; says nothing of these.
 
     Args:
         rescore: compute the scores of single runs too anew from their stored predictions, with intervals; else those
             that the record states are taken. (Metrics that are no mean over samples follow from stored draws.)
+        footers: see `trireme.results.records.survey`.
         columns: at least `COLUMNS`; all of `standings` where none are named, which takes longer for many records.
 
     Raises:
@@ -123,12 +132,12 @@ def board(path: Path | str, role: str = "test", rescore: bool = False, columns: 
     if role not in ("test", "validation"):
         raise unknown_name("role", role, ("test", "validation"))
     with without_collection():
-        found = survey(Path(path))
+        found = survey(Path(path), footers)
         runs = [record for record in found.runs if record.role == role]
-        entries, unusable = _joined(runs, found.runs, rescore)
+        entries, unusable, notes = _joined(runs, found.runs, rescore)
         frame = sorted_tidy(entries, columns or _ALL, _ORDER)
     _note_shared_names(frame)
-    return Board(frame, (*found.left_out, *unusable), tuple(runs))
+    return Board(frame, (*found.left_out, *unusable), tuple(runs), tuple(notes))
 
 
 def leaderboard(path: Path | str, role: str = "test", strict: bool = False) -> pd.DataFrame:
@@ -149,24 +158,27 @@ def nothing_there(path: Path, role: str) -> DataError:
 
 def _joined(
     records: Sequence[RunRecord], everything: Sequence[RunRecord], rescore: bool
-) -> tuple[list[Entry], list[LeftOut]]:
+) -> tuple[list[Entry], list[LeftOut], list[str]]:
     groups: dict[tuple[Any, ...], list[_Member]] = {}
     for record in records:
         common = entry(record)
         groups.setdefault(_identity(common, record), []).append((common, record))
     joined = Joined(everything[0].folder.parent) if everything else None
     entries: list[Entry] = []
+    notes: list[str] = []
     for members in _parted(groups.values()):
         if joined is None or (len(members) == 1 and not rescore):
             entries += [(common, record.scores) for common, record in members]
             continue
         usable, scores = joined.scores([record for _, record in members])
+        if len(usable) == 1:
+            notes += stated_otherwise(usable[0], scores)
         runs = {record.run for record in usable}
         if kept := [common for common, _ in members if common["run"] in runs]:
             entries.append((shared(kept), scores))
     if joined is not None:
         joined.keep({record.run for record in everything})
-    return entries, joined.left_out if joined else []
+    return entries, joined.left_out if joined else [], notes
 
 
 def _parted(groups: Iterable[list[_Member]]) -> Iterator[list[_Member]]:

@@ -33,23 +33,56 @@ def read_table(path: Path, record: Mapping[str, Any], columns: Iterable[str] | N
     if sha256_file(path) != record["predictions"]["sha256"]:
         raise DataError(f"{path} is not the file that run.json describes (checksum); delete the folder and run again")
     names = None if columns is None else list(columns)
+    needed = None if names is None else list(dict.fromkeys([*names, *_SAMPLES]))
     with pq.ParquetFile(path) as file:
         version = _version(file.schema_arrow.metadata, path)
         many = file.metadata.num_rows > 100_000
         if version == schema.SCHEMA:
-            _need(names, file.schema_arrow.names, path)
-            table = file.read(columns=names, use_threads=many)
+            _need(needed, file.schema_arrow.names, path)
+            table = file.read(columns=needed, use_threads=many)
         else:
             try:
                 table = migrate_predictions(file.read(use_threads=many), version, record)
             except DataError as error:
                 raise type(error)(f"{path}: {error}") from error
-            _need(names, table.column_names, path)
-            table = table if names is None else table.select(names)
+            _need(needed, table.column_names, path)
     asked = record["samples"]["asked"]
     if table.num_rows != asked:
         raise DataError(f"{path} has {table.num_rows} rows, but {asked} samples were asked; delete the folder")
-    return table
+    _check_samples(table, record, path)
+    return table if names is None else table.select(names)
+
+
+def stored_rows(path: Path) -> int:
+    """How many rows a predictions file has, from its footer alone.
+
+    Raises:
+        DataError: it is no Parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read ({error}); delete the run's folder and run again") from error
+
+
+_SAMPLES = ("sample_id", "status")
+
+
+def _check_samples(table: Any, record: Mapping[str, Any], path: Path) -> None:
+    """Every sample once, and those that failed are the ones that the record names."""
+    import pyarrow.compute as pc
+
+    if pc.count_distinct(table["sample_id"]).as_py() != table.num_rows:
+        raise DataError(f"{path} names a sample twice; delete the folder and run again")
+    failed = table["sample_id"].filter(pc.equal(table["status"].cast("string"), "failed")).to_pylist()
+    named = {failure["id"] for failure in record["samples"]["failures"]}
+    if set(failed) != named:
+        raise DataError(
+            f"{path} has {len(failed)} failed samples that are not the {len(named)} of run.json; delete the folder"
+        )
 
 
 def _version(metadata: Mapping[bytes, bytes] | None, path: Path) -> int:

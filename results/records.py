@@ -8,7 +8,6 @@ and is never read. A record that stands in for an older one of the same run is w
 from __future__ import annotations
 
 import gc
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,10 +20,11 @@ from trireme.errors import DataError, UsageError
 from trireme.files import atomic_folder, locked, sha256_file, write_json
 from trireme.progress import say
 from trireme.results.migrations import NewerSchemaError, migrate
-from trireme.results.predictions import read_table, standard_table, write_table
+from trireme.results.parsing import RUN_FILE as RUN_FILE
+from trireme.results.parsing import parse
+from trireme.results.predictions import read_table, standard_table, stored_rows, write_table
 from trireme.results.schema import check_predictions_entry, check_record, plain
 
-RUN_FILE = "run.json"
 PREDICTIONS_FILE = "predictions.parquet"
 DERIVED_METRICS = {"mean_per_class": "top1"}
 """Metrics that are no column of the predictions, with the column that they are computed from."""
@@ -173,7 +173,7 @@ def read_run(folder: Path) -> RunRecord:
         DataError: naming the folder and what is wrong with it.
     """
     try:
-        content = migrate(_parse(folder))
+        content = migrate(parse(folder))
         check_record(content)
         check_predictions_entry(content.get("predictions"), "predictions")
         _check_extent(folder, content)
@@ -187,47 +187,6 @@ def read_run(folder: Path) -> RunRecord:
         reason = error if isinstance(error, DataError) else f"{RUN_FILE} cannot be read ({error})"
         raise DataError(f"{folder}: {reason}; run it again, or delete the folder") from error
     return RunRecord(folder, content)
-
-
-class _NotFiniteError(Exception):
-    pass
-
-
-def _refuse(constant: str) -> Any:
-    raise _NotFiniteError(constant)
-
-
-_JSON = json.JSONDecoder(parse_constant=_refuse)
-"""JSON alone: Python's own reader takes NaN and Infinity too, and every mean over them is lost."""
-
-
-def _parse(folder: Path) -> dict[str, Any]:
-    with open(os.path.join(folder, RUN_FILE), "rb") as file:  # noqa: PTH118, PTH123 - ten thousand Paths take a while
-        text = file.read().decode("utf-8")
-    try:
-        content = _JSON.decode(text)
-    except _NotFiniteError:
-        content = plain(json.loads(text))  # names the key
-    if not isinstance(content, dict):
-        raise DataError(f"{RUN_FILE} is not a JSON object")
-    if text.count("{") + text.count("[") > _MANY and _deeper_than(_DEEPEST, content):
-        raise RecursionError
-    return content
-
-
-_DEEPEST, _MANY = 100, 500
-"""A record is some ten levels deep; what is far deeper breaks whoever walks through it. Brackets are counted first,
-which takes no time."""
-
-
-def _deeper_than(most: int, content: Any) -> bool:
-    level = [content]
-    for _ in range(most):
-        inner = [one.values() if isinstance(one, dict) else one for one in level]
-        level = [one for values in inner for one in values if isinstance(one, dict | list)]
-        if not level:
-            return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +205,7 @@ class Survey:
     left_out: list[LeftOut]
 
 
-def survey(root: Path) -> Survey:
+def survey(root: Path, footers: bool = False) -> Survey:
     """Every finished run below `root`, each once, and every folder that had to be left out; says nothing.
 
     A copy of a run's folder counts once. Folders that have one run hash or one name, yet another content (scores,
@@ -255,6 +214,8 @@ def survey(root: Path) -> Survey:
 
     Args:
         root: a results root, its `runs` folder, or a single run's folder.
+        footers: open every predictions file's footer, and leave out records that state another number of rows; half a
+            millisecond each.
 
     Raises:
         DataError: `root` does not exist.
@@ -266,7 +227,8 @@ def survey(root: Path) -> Survey:
     with without_collection():
         for folder in _candidates(root):
             try:
-                found.append(read_run(folder))
+                record = read_run(folder)
+                found.append(_check_footer(record) if footers else record)
             except DataError as error:
                 left_out.append(LeftOut(folder, str(error)))
         disputed = _disputed(found)
@@ -305,12 +267,19 @@ def find_runs(root: Path, strict: bool = False) -> list[RunRecord]:
     Raises:
         DataError: `root` does not exist, or a folder has to be left out and `strict` is set.
     """
-    found = survey(root)
+    found = survey(root, footers=strict)
     for reason in dict.fromkeys(one.reason for one in found.left_out):
         if strict:
             raise DataError(reason)
         say(f"warning: left out: {reason}")
     return found.runs
+
+
+def _check_footer(record: RunRecord) -> RunRecord:
+    path, asked = record.folder / record.data["predictions"]["file"], record.data["samples"]["asked"]
+    if (rows := stored_rows(path)) != asked:
+        raise DataError(f"{path} has {rows} rows, but {asked} samples were asked; delete the folder and run again")
+    return record
 
 
 def _disputed(records: Sequence[RunRecord]) -> dict[Path, str]:
@@ -402,7 +371,7 @@ def _move_aside(folder: Path) -> None:
 def _check_extent(folder: Path, content: Mapping[str, Any]) -> None:
     """One `stat`, no read: a cut file, and missing or extra samples, are noticed even when nobody opens it."""
     stated, asked = content["predictions"], content["samples"]["asked"]
-    size = os.stat(os.path.join(folder, stated["file"])).st_size  # noqa: PTH116, PTH118 - as in `_parse`
+    size = os.stat(os.path.join(folder, stated["file"])).st_size  # noqa: PTH116, PTH118 - as in `parse`
     if size != stated["bytes"]:
         raise DataError(f"{stated['file']} has {size} bytes where {stated['bytes']} were written")
     if stated["rows"] != asked:

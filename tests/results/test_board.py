@@ -195,7 +195,7 @@ def test_a_nan_in_the_predictions_of_a_seed_is_left_out_of_the_mean(tmp_path: Pa
     change(folders[1], predictions=stated)
     frame = standings(tmp_path)
     assert set(frame["seeds"]) == {"0"}
-    with pytest.raises(DataError, match=r"top1 has a value outside \[0, 1\]"):
+    with pytest.raises(DataError, match=rf"{folders[1].name}: top1 has a value outside \[0, 1\]"):
         standings(tmp_path, strict=True)
 
 

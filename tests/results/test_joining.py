@@ -109,6 +109,18 @@ def test_scores_can_be_computed_anew_from_predictions_alone(tmp_path: Path) -> N
     frame = board(tmp_path, rescore=True).frame
     found = frame[list(expected[0])].to_dict("records")
     assert sorted(map(str, found)) == sorted(map(str, expected))
+    assert board(tmp_path).notes == ()
+    (note,) = board(tmp_path, rescore=True).notes
+    assert note == (
+        f"{folder}: run.json states other scores than its predictions give: top1 on all is 10.00 there, 75.00 anew "
+        "and 5 more"
+    )
+
+
+def test_scores_that_differ_by_rounding_alone_are_not_named(tmp_path: Path) -> None:
+    """2 of 3 right: 66.666667 is stored."""
+    store(tmp_path, [1, 1, 0], [0, 1, 2])
+    assert board(tmp_path, rescore=True).notes == ()
 
 
 def test_scoring_anew_loads_no_model(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from trireme.errors import DataError, UsageError
+from trireme.files import sha256_file
 from trireme.methods.rankers.base import Status
 from trireme.results.records import find_runs, read_predictions, read_run, write_run
 from trireme.results.schema import REPLY_STATUSES, SPEC
@@ -249,11 +251,11 @@ def test_withheld_labels_need_no_values(tmp_path: Path) -> None:
 
 
 def test_changed_predictions_are_noticed_when_they_are_read(tmp_path: Path) -> None:
-    """Same size, other bytes: finding runs reads run.json alone and does not see it, reading predictions does."""
+    """Same size, other bytes: finding runs reads run.json and footers and does not see it, reading predictions does."""
     folder = store(tmp_path, [1, 0], [0, 1])
     path = folder / "predictions.parquet"
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[100] ^= 1
     path.write_bytes(data)
     (found,) = find_runs(tmp_path, strict=True)
     with pytest.raises(DataError, match="checksum"):
@@ -268,6 +270,44 @@ def test_predictions_with_another_number_of_rows_are_refused(tmp_path: Path) -> 
     (folder / "run.json").write_text(json.dumps(edit))
     with pytest.raises(DataError, match="has 2 rows, but 3 samples were asked"):
         read_predictions(read_run(folder))
+
+
+def replaced(folder: Path, column: str, values: list[Any]) -> None:
+    """The predictions file with another column, as some other program would make it: the record states its checksum."""
+    path = folder / "predictions.parquet"
+    pq.write_table(edited(pq.read_table(path), column, values), path)
+    content = json.loads((folder / "run.json").read_text())
+    content["predictions"] |= {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    (folder / "run.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("sample_id", ["s0", "s0"], "names a sample twice"),
+        ("status", ["ok", "failed"], r"has 1 failed samples that are not the 0 of run\.json"),
+    ],
+)
+def test_predictions_of_other_samples_are_noticed_when_they_are_read(
+    column: str, values: list[Any], message: str, tmp_path: Path
+) -> None:
+    folder = store(tmp_path, [1, 0], [0, 1])
+    replaced(folder, column, values)
+    with pytest.raises(DataError, match=f"{folder.name}.*{message}"):
+        read_predictions(read_run(folder), ["top1"])
+
+
+def test_strict_reading_looks_at_the_footer(tmp_path: Path) -> None:
+    """Three rows in the file, two asked and two stated: run.json alone is consistent."""
+    folder = store(tmp_path, [1, 0], [0, 1])
+    path = folder / "predictions.parquet"
+    pq.write_table(table([1, 0, 1], [0, 1, 2]), path)
+    content = json.loads((folder / "run.json").read_text())
+    content["predictions"] |= {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    (folder / "run.json").write_text(json.dumps(content))
+    assert len(find_runs(tmp_path)) == 1
+    with pytest.raises(DataError, match=f"{folder.name}.* has 3 rows, but 2 samples were asked"):
+        find_runs(tmp_path, strict=True)
 
 
 def test_unknown_column_is_named(tmp_path: Path) -> None:

@@ -62,9 +62,10 @@ def leaderboard(
         raise UsageError("--metric and --subset choose what --by is a table of; else use --where, e.g. metric=top5")
     shown = format or (SUFFIXES.get(save.suffix.lower(), "") if save else "terminal")
     more = by or choice.where or choice.columns or choice.best_of or shown not in ("csv", "parquet")
-    found = board(folder, choice.role, rescore, None if more else COLUMNS)
+    found = board(folder, choice.role, rescore, None if more else COLUMNS, strict)
     lost = [f"left out: {reason}" for reason in dict.fromkeys(one.reason for one in found.left_out)]
     frame, notes = _chosen(found, folder, choice, lost)
+    notes += found.notes
     held = _contained(found, set(frame["benchmark"])) if by == "benchmark" else {}
     crossing = Crossing(choice.metric, choice.subset or "all", held)
     if shown in ("csv", "parquet"):
