@@ -15,7 +15,7 @@ from trireme.errors import DataError, UsageError, unknown_name
 from trireme.files import fingerprint
 from trireme.results.records import DERIVED_METRICS, RunRecord, column_metrics, read_predictions, set_metrics
 from trireme.results.shown import Opener
-from trireme.results.statistics import PairedDifference
+from trireme.results.statistics import PICTURE, PairedDifference
 from trireme.results.testing import holm
 
 POOLED = "pooled"
@@ -239,7 +239,13 @@ def _difference(setting: Setting, subset: str, metric: str, tables: Sequence[tup
 
 
 def _values(run: RunRecord, metric: str) -> Any:
-    return read_predictions(run, ["sample_id", "label", "group", "status", metric])
+    """With the picture of each box, in detection: its sample's id is `picture/box`."""
+    import pyarrow.compute as pc
+
+    table = read_predictions(run, ["sample_id", "label", "group", "status", metric])
+    if run.data["benchmark"]["task"] != "detection":
+        return table
+    return table.append_column(PICTURE, pc.replace_substring_regex(table["sample_id"], "/[^/]*$", ""))
 
 
 def _row(setting: Setting, subset: str, metric: str, found: PairedDifference) -> Row:
@@ -343,16 +349,20 @@ def _joined(runs: Sequence[RunRecord], metric: str) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    parts, start = [], 0
-    for place, run in enumerate(runs):
-        table = _values(run, metric)
+    tables, parts, start = [_values(run, metric) for run in runs], [], 0
+    boxes = any(PICTURE in table.column_names for table in tables)
+    for place, (run, table) in enumerate(zip(runs, tables, strict=True)):
         label = table["label"].cast(pa.int64())
-        moved = pc.if_else(pc.greater_equal(label, 0), pc.add(label, start), label)
-        ids = pc.binary_join_element_wise(f"{place}", table["sample_id"], "/")
-        for name, column in (("label", moved), ("sample_id", ids), ("group", table["group"].cast("string"))):
-            table = table.set_column(table.column_names.index(name), name, column)
-        table = table.set_column(table.column_names.index("status"), "status", table["status"].cast("string"))
-        parts.append(table)
+        picture = table[PICTURE] if PICTURE in table.column_names else table["sample_id"]
+        ids, pictures = (pc.binary_join_element_wise(f"{place}", names, "/") for names in (table["sample_id"], picture))
+        columns = {
+            "sample_id": ids,
+            "label": pc.if_else(pc.greater_equal(label, 0), pc.add(label, start), label),
+            "group": table["group"].cast("string"),
+            "status": table["status"].cast("string"),
+            metric: table[metric],
+        }
+        parts.append(pa.table(columns | ({PICTURE: pictures} if boxes else {})))
         start += int(run.data["benchmark"]["classes"])
     joined = pa.concat_tables(parts)
     if not joined.num_rows:

@@ -34,6 +34,8 @@ Doubles = NDArray[np.float64]
 LEVEL = 0.95
 RESAMPLES = 2000
 SEED = 20240607
+PICTURE = "picture"
+"""The column of paired samples that says which of them are regions of one picture."""
 _BLOCK = 4_000_000
 """Most integers drawn at a time (32 MB), so that many classes do not need much memory."""
 
@@ -292,7 +294,9 @@ def paired_difference(a: Any, b: Any, metric: str, groups: Sequence[str] | None 
     """Compare two runs' predictions of the same samples.
 
     Args:
-        a, b: `pyarrow.Table`s with sample_id, label, group, status and the metric's column; in any order.
+        a, b: `pyarrow.Table`s with sample_id, label, group, status and the metric's column; in any order. Where they
+            have a column `PICTURE`, whole pictures are drawn too, and what gives the wider interval counts: classes or
+            pictures.
         groups: restrict to samples of these groups.
 
     Raises:
@@ -310,25 +314,36 @@ def joint_paired_difference(
         DataError: as `paired_difference`.
     """
     pairs = [_answered_by_both(a, b, metric, groups) for a, b in seeds]
-    tables = [per_class(x - y, label) for x, y, label in pairs]
-    classes = np.unique(np.concatenate([table.classes for table in tables]))
-    difference = float(np.mean([(x - y).mean() for x, y, _ in pairs]))
-    draws = np.empty(0)
-    if len(classes) > 1:
-        tops, bottoms = zip(*(_ratio(table, classes, macro=False) for table in tables), strict=True)
-        draws = _draws_over_seeds(tops, bottoms)[:, 0]
-    return _paired(pairs, difference, draws, len(classes))
+    difference = float(np.mean([(x - y).mean() for x, y, *_ in pairs]))
+    draws, units = max((_paired_draws(pairs, by) for by in range(2, len(pairs[0]))), key=lambda drawn: _width(*drawn))
+    return _paired(pairs, difference, draws, units)
+
+
+def _paired_draws(pairs: Sequence[tuple[NDArray[Any], ...]], by: int) -> tuple[Doubles, int]:
+    """Draws of the difference with whole clusters drawn, which stand at `by` in each pair, and how many there are."""
+    tables = [per_class(pair[0] - pair[1], pair[by]) for pair in pairs]
+    clusters = np.unique(np.concatenate([table.classes for table in tables]))
+    if len(clusters) < 2:
+        return np.empty(0), len(clusters)
+    tops, bottoms = zip(*(_ratio(table, clusters, macro=False) for table in tables), strict=True)
+    return _draws_over_seeds(tops, bottoms)[:, 0], len(clusters)
+
+
+def _width(draws: Doubles, units: int) -> float:
+    """Of the interval; where there is none, it is the narrowest."""
+    low, high = np.quantile(draws, ends(units)) if draws.size else (0.0, -1.0)
+    return -1.0 if math.isnan(high - low) else float(high - low)
 
 
 def _paired(
-    pairs: Sequence[tuple[Doubles, Doubles, NDArray[Any]]], difference: float, draws: Doubles, units: int
+    pairs: Sequence[tuple[NDArray[Any], ...]], difference: float, draws: Doubles, units: int
 ) -> PairedDifference:
-    n, low, high, p = min(len(x) for x, _, _ in pairs), math.nan, math.nan, math.nan
+    n, low, high, p = min(len(x) for x, *_ in pairs), math.nan, math.nan, math.nan
     if draws.size:
         low, high = np.quantile(draws, ends(units)).tolist()
         p = bootstrap_p(draws, difference, units)
     spread, careful = float(draws.std()) if draws.size else math.nan, None if math.isnan(p) else p
-    x, y, _ = pairs[0]
+    x, y, *_ = pairs[0]
     only_a = only_b = exact = None
     if len(pairs) > 1 or not np.isin(np.concatenate([x, y]), (0.0, 1.0)).all():
         smallest = smallest_shift(spread)
@@ -340,10 +355,8 @@ def _paired(
     return PairedDifference(n, 100 * difference, 100 * low, 100 * high, only_a, only_b, exact, careful, shown)
 
 
-def _answered_by_both(
-    a: Any, b: Any, metric: str, groups: Sequence[str] | None
-) -> tuple[Doubles, Doubles, NDArray[Any]]:
-    """Values of A, values of B and class of the samples that both answered."""
+def _answered_by_both(a: Any, b: Any, metric: str, groups: Sequence[str] | None) -> tuple[NDArray[Any], ...]:
+    """Values of A, values of B, class and, where it is told, picture of the samples that both answered."""
     first, second = _by_sample(a, metric), _by_sample(b, metric)
     if not np.array_equal(first["id"], second["id"]) or not np.array_equal(first["label"], second["label"]):
         raise DataError("the two runs were not made on the same samples; compare runs of one benchmark and one role")
@@ -352,7 +365,11 @@ def _answered_by_both(
         both &= np.isin(first["group"], np.asarray(groups, dtype=str))
     if not both.any():
         raise DataError("no sample was answered by both runs")
-    return first["value"][both], second["value"][both], first["label"][both]
+    return tuple(column[both] for column in (first["value"], second["value"], first["label"], *_pictures(first)))
+
+
+def _pictures(columns: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    return [columns[PICTURE]] if PICTURE in columns else []
 
 
 def _by_sample(table: Any, metric: str) -> dict[str, NDArray[Any]]:
@@ -365,4 +382,6 @@ def _by_sample(table: Any, metric: str) -> dict[str, NDArray[Any]]:
         "ok": _strings(table["status"]) == "ok",
         "value": table[metric].to_numpy(zero_copy_only=False).astype(np.float64),
     }
+    if PICTURE in table.column_names:
+        columns[PICTURE] = _strings(table[PICTURE])
     return {name: column[order] for name, column in columns.items()}
