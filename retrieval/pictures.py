@@ -83,6 +83,16 @@ def _blurred(image: Image.Image, seen: _Box, inner: _Box, region: Region) -> Ima
     return soft
 
 
+def file_key(ref: ImageRef) -> str:
+    """Of a region, too, the file: whoever was shown a part of a picture was shown the picture."""
+    return ref.sha256 or ref.path
+
+
+def shown(ref: ImageRef) -> tuple[str, str]:
+    """A picture by its bytes, and which region of it."""
+    return file_key(ref), ref.region.text if ref.region else ""
+
+
 def _pixels(region: Region) -> _Box:
     """The box with every edge at the nearest pixel edge."""
     x, y, width, height = region.box

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ class EmbeddingStore:
 
     Attributes:
         forwards: pictures and texts that this object pushed through the model.
+        before_write: called before rows reach the disk; where it raises, they do not.
     """
 
     def __init__(self, encoder: Encoder, root: Path | None = None, batch_size: int = 64, workers: int = 0) -> None:
@@ -52,6 +53,7 @@ class EmbeddingStore:
         self.workers = workers if workers > 0 else min(16, os.cpu_count() or 2)
         self.folder = (root if root is not None else home() / "embeddings") / encoder.fingerprint
         self.forwards = 0
+        self.before_write: Callable[[], None] | None = None
         self._images = Segments(self.folder / "images", encoder.dim)
         self._texts = Segments(self.folder / "texts", encoder.dim)
 
@@ -136,7 +138,7 @@ class EmbeddingStore:
 
     def _encode_images(self, refs: Sequence[ImageRef], keys: Bytes) -> dict[bytes, str]:
         """Encode and append; {key: reason} of the unreadable ones."""
-        writer = _Writer(self._images)
+        writer = _Writer(self._images, self.before_write)
         reasons: dict[bytes, str] = {}
         batch: list[tuple[int, torch.Tensor]] = []
         with progress(f"encode {self.encoder.name}", len(refs)) as bar, writer:
@@ -208,7 +210,7 @@ class EmbeddingStore:
         writer.add(keys[positions], vectors)
 
     def _encode_texts(self, texts: Sequence[str], keys: Bytes) -> None:
-        writer = _Writer(self._texts)
+        writer = _Writer(self._texts, self.before_write)
         with progress(f"encode {self.encoder.name}", len(texts), "texts") as bar, writer:
             for start in range(0, len(texts), TEXT_BATCH):
                 batch = texts[start : start + TEXT_BATCH]
@@ -227,8 +229,8 @@ class EmbeddingStore:
 class _Writer:
     """Collects whole batches and appends them every `FLUSH_ROWS` rows or `FLUSH_SECONDS`, and when the work stops."""
 
-    def __init__(self, segments: Segments) -> None:
-        self._segments = segments
+    def __init__(self, segments: Segments, before: Callable[[], None] | None) -> None:
+        self._segments, self._before = segments, before
         self._keys: list[Bytes] = []
         self._vectors: list[Floats] = []
         self._since = time.monotonic()
@@ -243,6 +245,8 @@ class _Writer:
         keys, vectors = self._keys, self._vectors
         self._keys, self._vectors, self._since = [], [], time.monotonic()
         if keys:
+            if self._before is not None:
+                self._before()
             self._segments.append(np.concatenate(keys), np.concatenate(vectors))
 
     def __enter__(self) -> _Writer:

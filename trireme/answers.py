@@ -13,6 +13,12 @@ import numpy as np
 from trireme.errors import BrokenRuleError
 from trireme.types import Predictions, Sample
 
+_AGAIN = 5
+"""How many samples are asked about twice in a run."""
+_NEAR = 1e-3
+"""Scores are equal within this share of the largest: another size of a batch sums in another order, on a GPU in half
+precision too."""
+
 
 def answered(method: Any, samples: Sequence[Sample], classes: int, name: str, repeats: bool = False) -> Predictions:
     """What a method predicts for samples, which it gets in a list of its own.
@@ -30,6 +36,39 @@ def answered(method: Any, samples: Sequence[Sample], classes: int, name: str, re
         raise BrokenRuleError("inputs", f"method '{name}' breaks the rule 'inputs': {what}")
     check_answers(predictions, len(samples), classes, name, repeats)
     return predictions
+
+
+def check_repeated(method: Any, samples: Sequence[Sample], before: Predictions, name: str) -> None:
+    """Ask about a batch's first few samples once more, now that the method has answered everything else.
+
+    Args:
+        before: what it answered about them in their batch.
+
+    Raises:
+        BrokenRuleError: it answers otherwise: it draws at random, learns from what it is asked, or looks at the batch.
+    """
+    after = method.predict(list(samples[:_AGAIN]))
+    for row, sample in enumerate(samples[:_AGAIN]):
+        if not _same_row(before, after, row):
+            what = f"asked again about sample {sample.id} it answers otherwise; an answer depends on the sample alone"
+            raise BrokenRuleError("determinism", f"method '{name}' breaks the rule 'determinism': {what}")
+
+
+def _same_row(one: Predictions, other: Predictions, row: int) -> bool:
+    """Whether a row has the same scores, and the same classes but where scores are nearly equal."""
+    if one.ranked.shape[1] != other.ranked.shape[1]:
+        return False
+    scores, again = np.asarray(one.scores[row], np.float64), np.asarray(other.scores[row], np.float64)
+    kept = one.ranked[row] >= 0
+    if (kept != (other.ranked[row] >= 0)).any():
+        return False
+    within = _NEAR * max(1.0, float(np.abs(scores[kept]).max(initial=0.0)))
+    if not np.allclose(scores[kept], again[kept], rtol=0, atol=within):
+        return False
+    found = dict(zip(other.ranked[row][kept].tolist(), again[kept].tolist(), strict=True))
+    lowest = float(again[kept].min(initial=np.inf))  # a class that fell off the end had about this score
+    pairs = zip(one.ranked[row][kept].tolist(), scores[kept].tolist(), strict=True)
+    return all(abs(found.get(label, lowest) - score) <= within for label, score in pairs)
 
 
 def check_answers(predictions: Any, samples: int, classes: int, method: str, repeats: bool = False) -> None:

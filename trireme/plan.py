@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,9 @@ from trireme.origins import Origin, plugins_of
 from trireme.progress import say
 from trireme.registry import METHODS, PAIR_SETS
 from trireme.request import Request, is_own_draw
+from trireme.retrieval.pictures import shown
 from trireme.types import ImageRef, Role, Task, inner_fields, without_effect
-from trireme.workbench import Workbench, shown
+from trireme.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Run:
     plugins: tuple[Origin, ...]
     hash: str
     name: str
+
+    @property
+    def by_plugin(self) -> bool:
+        """Whether its method, or one that it holds, is another distribution's."""
+        return any(one["kind"] == METHODS.kind for one in self.plugins)
 
     def __str__(self) -> str:
         seed = f" seed {self.seed}" if self.seed else ""
@@ -169,7 +176,7 @@ def plan_run(
     if opened.task not in _tasks(component, cls):
         say(f"left out: {component.label} does no {opened.task} benchmark, which {benchmark} is")
         return None
-    method = cls(component.config)
+    method = cls(deepcopy(component.config))
     part = bench.encoder(encoder)
     bench.check_customised(encoder, benchmark)
     if hasattr(method, "check"):

@@ -5,18 +5,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from trireme import environment
-from trireme.answers import answered
+from trireme.answers import answered, check_repeated
 from trireme.contexts import Phases, make_context
 from trireme.customised import customised_file
-from trireme.errors import TriremeError
+from trireme.errors import BrokenRuleError, TriremeError
 from trireme.faults import describe
 from trireme.files import locked
+from trireme.guard import Check, guarded
 from trireme.methods.base import Method
 from trireme.methods.both_ways import BothWays, retrieves
 from trireme.partial import Gathered, Partial, as_table, check_answered, unanswered
@@ -28,7 +30,7 @@ from trireme.request import Request
 from trireme.results.migrations import NewerSchemaError
 from trireme.results.records import RunRecord, read_run, settle, write_run
 from trireme.scoring import all_scores, scored_table
-from trireme.types import Role
+from trireme.types import Predictions, Role, Sample
 from trireme.workbench import Workbench
 
 
@@ -105,7 +107,7 @@ def fit_plan(request: Request) -> Iterator[tuple[Run, Method]]:
         if failures:
             raise TriremeError(failures[0].reason)
         for run in runs:
-            method: Method = run.method_class(run.method.config)
+            method: Method = run.method_class(deepcopy(run.method.config))
             method.fit(make_context(run, bench, bench.benchmark(run.benchmark), Phases()))
             yield run, method
 
@@ -189,7 +191,12 @@ def execute(run: Run, bench: Workbench, command: Sequence[str]) -> bool:
                 partial.remove()
                 return False
             say(f"{run}: {why}")
-        record, predictions = _compute(run, bench, command, partial)
+        try:
+            record, predictions = _compute(run, bench, command, partial)
+        except BrokenRuleError:
+            if run.by_plugin:  # what it answered before is not to be believed either
+                partial.remove(finished=False)
+            raise
         if before is not None:
             record |= {"name": before.folder.name, "method": {**record["method"], "name": before.method}}
         better = before is None or lacking(record) < lacking(before.data)
@@ -213,14 +220,17 @@ def _compute(run: Run, bench: Workbench, command: Sequence[str], partial: Partia
     with phases("encode"):
         readable = bench.readable(run.benchmark, run.role, run.encoder)
     context = make_context(run, bench, benchmark, phases)
-    method: Method = run.method_class(run.method.config)
-    with phases("fit"):
-        method.fit(context)
-    with phases("predict"):
-        gallery_of = getattr(benchmark, "gallery_of", None)
-        answers = BothWays(method, readable.samples, context.keep, gallery_of) if retrieves(benchmark) else method
-    classes = len(benchmark.class_ids)
-    table, predicted = _predict(run, answers, classes, readable, partial, bench.request.batch_size, phases)
+    config = deepcopy(run.method.config)
+    with guarded(run, bench, config) as check:
+        method: Method = run.method_class(config)
+        with phases("fit"):
+            method.fit(context)
+            check()
+        with phases("predict"):
+            gallery_of = getattr(benchmark, "gallery_of", None)
+            answers = BothWays(method, readable.samples, context.keep, gallery_of) if retrieves(benchmark) else method
+        storing = _Storing(partial, check, bench.request.batch_size)
+        table, predicted = _predict(run, answers, len(benchmark.class_ids), readable, storing, phases)
     with phases("score"):
         predictions = scored_table(benchmark, readable, table)
         scored = all_scores(benchmark, run.role, predictions)
@@ -228,13 +238,21 @@ def _compute(run: Run, bench: Workbench, command: Sequence[str], partial: Partia
     return record | scored | {"command": shlex.join(command)}, predictions
 
 
+@dataclass(frozen=True, slots=True)
+class _Storing:
+    """Where batches of answers go, what is called before, and how large they are."""
+
+    partial: Partial
+    check: Check
+    batch_size: int
+
+
 def _predict(
     run: Run,
     method: Method | BothWays,
     classes: int,
     readable: Readable,
-    partial: Partial,
-    batch_size: int,
+    storing: _Storing,
     phases: Phases,
 ) -> tuple[pa.Table | None, int]:
     """All predictions, those of earlier processes included, and how many were computed now.
@@ -243,6 +261,7 @@ def _predict(
         BrokenRuleError: the method gives what cannot be scored.
         DataError: a ranker gave no reply for more than 1 % of the samples; told as soon as it is certain.
     """
+    partial, batch_size = storing.partial, storing.batch_size
     with phases("predict"):
         stored = method.still_true(partial.load()) if isinstance(method, BothWays) else partial.load()
         done = set(stored["sample_id"].to_pylist()) if stored is not None else set()
@@ -251,17 +270,22 @@ def _predict(
             say(f"going on after {len(done)} of {len(readable.samples)} samples")
         gathered = Gathered(stored)
         lost: list[tuple[str, str]] = []
+        first: tuple[Sequence[Sample], Predictions] | None = None
         with progress(f"predict {run.method.label}", len(left), "samples") as bar:
             for start in range(0, len(left), batch_size):
                 batch = left[start : start + batch_size]
                 asked, repeats = [sample.unlabelled() for sample in batch], isinstance(method, BothWays)
                 predictions = answered(method, asked, classes, run.method.label, repeats)
+                first = first or (asked, predictions)
                 table = as_table(batch, predictions, run.method.label)
+                storing.check()
                 partial.add(table)
                 gathered.add(table)
                 lost += unanswered(table)
                 check_answered(lost, len(done) + start + len(batch), len(readable.asked))
                 bar.advance(len(batch))
+        if first and run.by_plugin and not isinstance(method, BothWays):
+            check_repeated(method, *first, run.method.label)
         if lost:
             say(f"warning: no reply for {len(lost)} samples, which keep the order of retrieval; run again to ask again")
     return gathered.take(), len(left)

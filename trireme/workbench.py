@@ -28,6 +28,7 @@ from trireme.retrieval.index import IndexConfig
 from trireme.retrieval.memory import Memory
 from trireme.retrieval.memory_build import memory_key
 from trireme.retrieval.overlap import NEARLY_EQUAL, among, near_equal, same_pictures
+from trireme.retrieval.pictures import file_key, shown
 from trireme.retrieval.store import EmbeddingStore
 from trireme.types import Benchmark, ImageRef, PairSet, Role, Sample
 
@@ -59,6 +60,7 @@ class Workbench:
         self.device = str(resolve_device(request.device or "auto"))
         self._opened: dict[Hashable, Any] = {}
         self._turns = Turns()
+        self._forwards = 0
 
     def close(self) -> None:
         """Let the models of rankers go; one that is asked again loads again."""
@@ -74,7 +76,9 @@ class Workbench:
     @property
     def forwards(self) -> int:
         """Pictures and texts that went through a model so far."""
-        return sum(part.store.forwards for part in self._opened.values() if isinstance(part, EncoderPart))
+        return self._forwards + sum(
+            part.store.forwards for part in self._opened.values() if isinstance(part, EncoderPart)
+        )
 
     def benchmark(self, name: str) -> Benchmark:
         options = self.request.overrides.get(("benchmark", name), {})
@@ -103,8 +107,8 @@ class Workbench:
         """
 
         def check() -> None:
-            held_out = {_key(ref) for ref in self._kept_apart(benchmark)}
-            shared = [pair.id for pair in self.pair_set(name).pairs() if _key(pair.image) in held_out]
+            held_out = {file_key(ref) for ref in self._kept_apart(benchmark)}
+            shared = [pair.id for pair in self.pair_set(name).pairs() if file_key(pair.image) in held_out]
             if shared:
                 raise DataError(
                     f"the training set '{name}' holds {len(shared)} pictures of '{benchmark}' (first: {shared[0]}); "
@@ -122,6 +126,11 @@ class Workbench:
             return EncoderPart(component, encoder, EmbeddingStore(encoder, workers=request.workers))
 
         return self.once(("encoder", name), build)
+
+    def forget_encoder(self, name: str) -> None:
+        """Open it anew the next time, because somebody changed it."""
+        part = self._opened.pop(("encoder", name))
+        self._forwards += part.store.forwards
 
     def _configured(self, name: str, component: compose.Component) -> Any:
         """The encoder's configuration, with the file of its customisation where its config declares one."""
@@ -349,9 +358,9 @@ class Workbench:
             return listed
 
         def widen() -> tuple[str, ...]:
-            covered = {_key(ref) for other in listed for ref in self._pictures(other)}
+            covered = {file_key(ref) for other in listed for ref in self._pictures(other)}
             asked = [other for other in self._with_validation(benchmark) if other not in listed]
-            return (*listed, *(o for o in asked if any(_key(ref) not in covered for ref in self._pictures(o))))
+            return (*listed, *(o for o in asked if any(file_key(ref) not in covered for ref in self._pictures(o))))
 
         return self.once(("scope", name, benchmark), widen)
 
@@ -367,7 +376,7 @@ class Workbench:
 
     def kept_out(self, name: str, benchmark: str | None) -> list[ImageRef]:
         """Whole pictures that no pair of the memory may nearly equal, each once, in a stable order."""
-        refs = {_key(ref): ref.whole() for other in self._scope(name, benchmark) for ref in self._pictures(other)}
+        refs = {file_key(ref): ref.whole() for other in self._scope(name, benchmark) for ref in self._pictures(other)}
         return [refs[key] for key in sorted(refs)]
 
     def _pictures(self, benchmark: str) -> Sequence[ImageRef]:
@@ -388,13 +397,3 @@ class Workbench:
 def _say_all(lines: Sequence[str]) -> None:
     for line in lines:
         say(line)
-
-
-def _key(ref: ImageRef) -> str:
-    """Of a region, too, the file: whoever was shown a part of a picture was shown the picture."""
-    return ref.sha256 or ref.path
-
-
-def shown(ref: ImageRef) -> tuple[str, str]:
-    """A picture by its bytes, and which region of it."""
-    return _key(ref), ref.region.text if ref.region else ""

@@ -119,9 +119,31 @@ def test_package_and_version_enter_record_hash_and_leaderboard(
 
 
 SLY: dict[str, tuple[str, str]] = {
+    "tune": (
+        """def fit(self, context):
+        encoder = context.encoder
+        texts, pixels = encoder.encode_texts, encoder.encode_pixels
+        encoder.encode_texts = lambda given: np.roll(texts(given), 1, axis=1)
+        encoder.encode_pixels = lambda given: np.roll(pixels(given), 3, axis=1)
+        super().fit(context)""",
+        "breaks the rule 'inputs': it changes the encoder mock that all runs share",
+    ),
     "peek": (
         "def fit(self, context):\n        super().fit(context)\n        context.validation.benchmark.samples()",
         "breaks the rule 'labels': the test pictures of mock/few-shot are asked for",
+    ),
+    "config": (
+        "def fit(self, context):\n        super().fit(context)\n        self.config.keep = 3",
+        "breaks the rule 'inputs': it changes its configuration",
+    ),
+    "learn": (
+        """asked = 0
+    def predict(self, samples):
+        self.asked += 1
+        p = super().predict(samples)
+        p.ranked = np.roll(p.ranked, self.asked, axis=1)
+        return p""",
+        "breaks the rule 'determinism': asked again about sample test-00 it answers otherwise",
     ),
 }
 """What a plugin does that no single answer shows -> its code, and what is said of it."""
@@ -137,7 +159,7 @@ def sly(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Comp
         module += f"\n\nclass {what.title()}(Good):\n    {code}\n"
         names.append(f"sly-{what} = sly:{what.title()}")
     install_plugin(folder / "plugins", "sly", "[trireme.methods]\n" + "\n".join(names) + "\n", module)
-    methods = ",".join(["knn", *(f"sly-{what}" for what in SLY), "zero_shot"])
+    methods = ",".join([*(f"sly-{what}" for what in SLY), "zero_shot"])
     asked = ["run", "benchmark=mock/few-shot", "encoder=mock", f"method={methods}", f"out={folder / 'out'}"]
     return folder, trireme(asked, folder / "plugins", TRIREME_HOME=str(folder / "home"))
 
@@ -149,3 +171,19 @@ def test_a_sly_plugin_fails_by_its_name(what: str, sly: tuple[Path, subprocess.C
     assert len(lines) == 1, done.stderr
     assert f"sly-{what} of sly 1.0" in lines[0]
     assert SLY[what][1] in lines[0]
+
+
+def test_a_tuned_encoder_spoils_neither_later_runs_nor_the_cache(
+    sly: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """The plugin asks for the texts first, so that only its encoder has seen them; expected is a home without it."""
+    folder, _ = sly
+    asked = ["run", "benchmark=mock/few-shot", "encoder=mock", "method=zero_shot"]
+    trireme([*asked, f"out={tmp_path / 'out'}"], tmp_path, TRIREME_HOME=str(tmp_path / "home"))
+    trireme([*asked, f"out={tmp_path / 'later'}"], tmp_path, TRIREME_HOME=str(folder / "home"))
+    [alone], [beside], [later] = (
+        [record["scores"] for record in records(out / "runs", "zero_shot")]
+        for out in (tmp_path / "out", folder / "out", tmp_path / "later")
+    )
+    assert alone == beside == later
+    assert not list((folder / "out" / ".partial").rglob("*.parquet")), "no batch of a broken run is gone on with"
