@@ -41,6 +41,8 @@ def parse(folder: Path) -> dict[str, Any]:
         content = plain(json.loads(text))  # names the key
     if not isinstance(content, dict):
         raise DataError(f"{RUN_FILE} is not a JSON object")
+    if "\\ud" in text or "\\uD" in text:
+        json.dumps(content, ensure_ascii=False).encode("utf-8")  # half a sign is no text, and no file can hold it
     if text.count("{") + text.count("[") > _MANY and _deeper_than(_DEEPEST, content):
         raise RecursionError
     return content

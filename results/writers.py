@@ -80,7 +80,28 @@ def render(
 
 def render_tables(tables: list[TextTable], format: str) -> str:
     """Tables as text in a format that is for people: "terminal", "md", "latex" or "html"."""
-    return _RENDERERS[format](tables)
+    return _RENDERERS[format]([_clean(table) for table in tables])
+
+
+def _clean(table: TextTable) -> TextTable:
+    """Every text on one line, without the signs that steer a terminal or turn around the letters beside them."""
+    return replace(
+        table,
+        title=_line(table.title),
+        columns=[_line(text) for text in table.columns],
+        rows=[[_line(text) for text in row] for row in table.rows],
+        notes=tuple(_line(note) for note in table.notes),
+    )
+
+
+_BREAKS = dict.fromkeys(map(ord, "\t\n\v\f\r\x85\u2028\u2029"), " ")
+_STEERING = [*range(32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+"""C0 and C1 controls, and the bidirectional formatting characters of Unicode (UAX #9, section 2)."""
+_ONE_LINE = dict.fromkeys(_STEERING) | _BREAKS
+
+
+def _line(text: str) -> str:
+    return text if text.isascii() and text.isprintable() else text.translate(_ONE_LINE)
 
 
 def write(
@@ -101,8 +122,8 @@ def write(
     chosen = format or SUFFIXES.get(path.suffix.lower())
     if chosen is None:
         raise UsageError(f"{path}: cannot tell the format from '{path.suffix}'; use {', '.join(SUFFIXES)}")
-    if path.suffix.lower() in SUFFIXES and SUFFIXES[path.suffix.lower()] != chosen:
-        suffix = path.suffix.lower()
+    suffix = path.suffix.lower()
+    if SUFFIXES.get(suffix, chosen) != chosen and (suffix != ".txt" or chosen == "parquet"):
         raise UsageError(f"{path}: '{suffix}' is for {SUFFIXES[suffix]}, not for {chosen}; leave one of them out")
     text = None if chosen == "parquet" else render(frame, chosen, by, rank, columns, notes, crossing)
     with atomic_file(path) as part:
@@ -203,9 +224,9 @@ def _markdown(tables: list[TextTable]) -> str:
 
 
 def _markdown_table(table: TextTable) -> str:
-    cells = [[text.replace("|", "\\|") for text in table.columns]]
+    cells = [[_markdown_text(text) for text in table.columns]]
     for i, row in enumerate(table.rows):
-        texts = [text.replace("|", "\\|") for text in row]
+        texts = [_markdown_text(text) for text in row]
         cells.append([f"**{text}**" if (i, j) in table.best else text for j, text in enumerate(texts)])
     widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(table.columns))]
     right = table.numeric
@@ -216,12 +237,28 @@ def _markdown_table(table: TextTable) -> str:
 
     rule = ["-" * (width - 1) + ":" if j in right else "-" * width for j, width in enumerate(widths)]
     return "\n".join(
-        [f"### {table.title}", "", line(cells[0]), line(rule), *map(line, cells[1:]), "", *_paragraphs(table)]
+        [
+            f"### {_markdown_text(table.title)}",
+            "",
+            line(cells[0]),
+            line(rule),
+            *map(line, cells[1:]),
+            "",
+            *_paragraphs(table),
+        ]
     )
 
 
 def _paragraphs(table: TextTable) -> list[str]:
-    return [line for note in table.notes for line in (note.replace("|", "\\|"), "")]
+    return [line for note in table.notes for line in (_markdown_text(note), "")]
+
+
+_MARKDOWN = str.maketrans({sign: f"\\{sign}" for sign in "\\|<*`"})
+
+
+def _markdown_text(text: str) -> str:
+    """The text itself, no HTML, emphasis, code or link. An underscore inside of a word is none of these."""
+    return text.translate(_MARKDOWN).replace("](", "]\\(")
 
 
 _LATEX = str.maketrans(
@@ -229,6 +266,9 @@ _LATEX = str.maketrans(
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
         **{character: f"\\{character}" for character in "&%$#_{}"},
     }
 )
@@ -240,7 +280,8 @@ def _latex(tables: list[TextTable]) -> str:
 
 def _latex_table(table: TextTable) -> str:
     def line(row: list[str]) -> str:
-        return " & ".join(row) + r" \\"
+        text = " & ".join(row) + r" \\"
+        return f"{{}}{text}" if text.startswith(("[", "*")) else text  # else an argument of the line above
 
     columns = "".join("r" if column in table.numeric else "l" for column in range(len(table.columns)))
     rows = []

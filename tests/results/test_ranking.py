@@ -12,7 +12,7 @@ from trireme.errors import UsageError
 from trireme.results.leaderboard import pivot, standings
 from trireme.results.tables import benchmark_tables, pivot_table
 
-from .synthetic import store
+from .synthetic import store, store_ranked
 
 LABELS = [0, 1, 2, 3]
 TWO = ("world/animals", "world/food")
@@ -131,6 +131,15 @@ def test_benchmarks_of_another_main_metric_are_named_and_not_in_the_table(tmp_pa
     assert rare.title == "top5 in %, subset rare"
     with pytest.raises(UsageError, match="no score of metric 'top1' on subset 'fresh'; there are some on all, common"):
         pivot_table(frame, "benchmark", metric="top1", subset="fresh")
+
+
+def test_a_table_of_candidates_recall_alone_is_made_where_nothing_else_is_left(tmp_path: Path) -> None:
+    """As by `--where metric=hit@5`: the right class is among the candidates of all four samples."""
+    store_ranked(tmp_path, right(3), right(4), LABELS)
+    frame = standings(tmp_path)
+    (table,) = benchmark_tables(frame[frame["metric"] == "hit@5"])
+    assert table.title.startswith("world/all: hit@5 in %")
+    assert table.rows[0][-6].startswith("100.0 [")
 
 
 def test_a_benchmark_that_another_one_holds_is_in_no_mean(tmp_path: Path) -> None:

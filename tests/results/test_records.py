@@ -242,6 +242,17 @@ def test_a_record_that_is_nested_without_end_is_named(depth: int, tmp_path: Path
         read_run(folder)
 
 
+def test_half_a_sign_is_named(tmp_path: Path) -> None:
+    """A lone surrogate is JSON, but no file and no terminal can hold it; a pair of them is one sign."""
+    folder = store(tmp_path, [1, 0], [0, 1], command="x")
+    text = (folder / "run.json").read_text()
+    (folder / "run.json").write_text(text.replace('"x"', '"\\ud83d\\ude00"'))
+    assert read_run(folder).data["command"] == "\U0001f600"
+    (folder / "run.json").write_text(text.replace('"x"', '"\\ud83d"'))
+    with pytest.raises(DataError, match=r"run\.json cannot be read .*surrogates not allowed"):
+        read_run(folder)
+
+
 def test_withheld_labels_need_no_values(tmp_path: Path) -> None:
     """Two of three samples have a label: n is 2, and the third row's metric is null."""
     predictions = edited(table([1, 0, 0], [0, 1, -1]), "top1", [1.0, 0.0, None])

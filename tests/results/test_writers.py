@@ -102,6 +102,46 @@ def test_latex_is_escaped_and_booktabs(board: pd.DataFrame) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a|b", r"| a\|b "),
+        ("a\\|b", r"| a\\\|b "),
+        ("<script>alert(1)</script>", r"| \<script>alert(1)\</script> "),
+        ("**bold** `c` [l](javascript:1)", r"| \*\*bold\*\* \`c\` [l]\(javascript:1) "),
+        ("two\nlines", "| two lines "),
+        ("a\u202eb\x1b[31m", "| ab[31m "),
+    ],
+)
+def test_markdown_shows_names_as_they_are(name: str, shown: str, board: pd.DataFrame) -> None:
+    r"""In CommonMark a backslash before punctuation makes it plain, so `\\|` is a backslash and the end of a cell."""
+    assert shown in render(board.replace("knn", name), "md")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a<b>|c", r"a\textless{}b\textgreater{}\textbar{}c & none"),
+        ("[x", "\n{}[x & none"),
+        ("*x", "\n{}*x & none"),
+        ("two\nlines", "\ntwo lines & none"),
+    ],
+)
+def test_latex_shows_names_as_they_are(name: str, shown: str, board: pd.DataFrame) -> None:
+    assert shown in render(board.replace("knn", name), "latex")
+
+
+@pytest.mark.parametrize("format", ["terminal", "md", "latex", "html"])
+def test_no_name_steers_a_terminal_or_turns_letters_around(format: str, board: pd.DataFrame) -> None:
+    text = render(board.replace("knn", "a\x1b[31m\u202e\u2066\x9bb"), format, notes=["left out: \x1b]0;title\x07"])
+    assert not set(text) & set("\x1b\x07\x9b\u202e\u2066")
+
+
+def test_csv_keeps_names_as_they_are(board: pd.DataFrame) -> None:
+    """It is data: what a spreadsheet makes of =cmd() is the spreadsheet's."""
+    assert "\n=cmd()," in render(board.replace("knn", "=cmd()"), "csv")
+
+
 class Page(HTMLParser):
     """The cells of a page's table, and its open tags."""
 
@@ -214,6 +254,12 @@ def test_wrong_formats_name_what_to_do(board: pd.DataFrame, tmp_path: Path) -> N
         render(board, "parquet")
     with pytest.raises(UsageError, match="cannot tell the format"):
         write(board, tmp_path / "board.doc")
+    with pytest.raises(UsageError, match=r"'\.parquet' is for parquet, not for md; leave one of them out"):
+        write(board, tmp_path / "board.parquet", "md")
+    with pytest.raises(UsageError, match=r"'\.txt' is for terminal, not for parquet"):
+        write(board, tmp_path / "board.txt", "parquet")
+    assert not list(tmp_path.glob("board.*"))
+    assert write(board, tmp_path / "board.txt", "md").read_text().startswith("### world/all")
     assert set(FORMATS) == {"terminal", "csv", "parquet", "md", "latex", "html"}
 
 
