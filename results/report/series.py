@@ -67,11 +67,11 @@ def by_shots(part: Part) -> list[Series]:
     for line in part.lines:
         if line.shots:
             name, source, _, rule = memory_of(line)
-            key = (line.method, kind(line), name.rpartition("@")[0], source, rule)
+            key: tuple[str, ...] = (line.method, kind(line), name.rpartition("@")[0], source, rule)
             groups.setdefault(key, {}).setdefault(line.shots, []).append(line)
     for line in part.lines:
         if line.memory and not line.shots:
-            whole = (line.method, kind(line), *memory_of(line))
+            whole: tuple[str, ...] = (line.method, kind(line), *memory_of(line))
             for key, held in groups.items():
                 if key[:-1] == whole:
                     held.setdefault(None, []).append(line)
