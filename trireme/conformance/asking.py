@@ -1,13 +1,12 @@
-"""Asking a fitted method about samples, comparing what it answers, and watching that it leaves alone what it is given.
+"""Asking a fitted method about samples, and comparing what it answers.
 
 Shapes: n samples, m ranked classes, d embedding dimension.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ import numpy as np
 from trireme.answers import answered
 from trireme.conformance.report import broken
 from trireme.errors import BrokenRuleError
-from trireme.methods.base import Context
 from trireme.types import Floats, ImageRef, Sample, Task
 
 Answers = Mapping[str, Any]
@@ -87,35 +85,9 @@ def require_same(before: Answers, after: Answers, why: str) -> None:
         raise broken(f"{found}; {why}")
 
 
-def snapshot(method: Any, context: Context) -> dict[str, Any]:
-    """Everything of a context that a method could change, and its own configuration, by name."""
-    memory, validation = context.memory, context.validation
-    held = {f"context.{field.name}": getattr(context, field.name) for field in fields(context)}
-    held = {name: value if isinstance(value, str | int | tuple) else id(value) for name, value in held.items()}
-    config = getattr(method, "config", None)
-    return {
-        **held,
-        "the memory's labels": memory.labels.tolist() if memory is not None else None,
-        "the memory's ids": memory.ids.tolist() if memory is not None else None,
-        "the validation samples": list(validation.samples) if validation is not None else None,
-        "its own config": repr(asdict(config))
-        if config is not None and hasattr(config, "__dataclass_fields__")
-        else "",
-    }
-
-
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """The first thing that changed between two snapshots, "" for none."""
-    return next((name for name, value in before.items() if after[name] != value), "")
-
-
-def disturb(seed: int) -> None:
-    """Set every global random state to something else: a method that draws from one of them gives itself away."""
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+def repeated(samples: Sequence[Sample], times: int) -> list[list[Sample]]:
+    """The samples so many times over, each time under other ids."""
+    return [[replace(one, id=f"{one.id}-again-{time}") for one in samples] for time in range(times)]
 
 
 def poisoned(samples: Sequence[Sample], classes: int, paths: Mapping[str, str]) -> dict[str, Sample]:

@@ -14,6 +14,7 @@ from trireme.conformance import encoder as encoders
 from trireme.conformance import method as methods
 from trireme.conformance import ranker as rankers
 from trireme.conformance.report import BROKEN, Outcome, Report, Rule, own_home, quiet, run_rules, told
+from trireme.conformance.trial import MethodTrial
 from trireme.errors import BrokenRuleError, TriremeError, UsageError
 from trireme.registry import BENCHMARKS, ENCODERS, METHODS, RANKERS, Registry
 
@@ -42,8 +43,8 @@ def check_method(
         UsageError: an unknown name, option or rule, or a method that takes no encoder of the check.
     """
 
-    def make(folder: Path) -> methods.MethodTrial:
-        return methods.MethodTrial(*_configured("method", method, options), folder)
+    def make(folder: Path) -> MethodTrial:
+        return MethodTrial(*_configured("method", method, options), folder)
 
     return _checked("method", method, make, rules)
 
@@ -124,7 +125,7 @@ def _checked(kind: str, given: Any, make: Callable[[Path], Any], chosen: Sequenc
         try:
             with quiet():
                 trial = make(folder)
-                if isinstance(trial, methods.MethodTrial):
+                if isinstance(trial, MethodTrial):
                     trial.choose_encoder()
         except UsageError:
             raise

@@ -3,117 +3,30 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trireme.conformance.asking import Answers, ask, changes, disturb, poisoned, require_same, snapshot
+from scipy.stats import binom
+
+from trireme.conformance.asking import Answers, ask, poisoned, repeated, require_same
 from trireme.conformance.configuration import check_round_trip
 from trireme.conformance.interruption import Work, answers_before
 from trireme.conformance.mocks import CLASSES
-from trireme.conformance.report import NotCheckedError, Rule, broken, told
-from trireme.conformance.setting import EncoderKind, Held, Setting, samples_of
-from trireme.errors import BrokenRuleError, TriremeError, UsageError
-from trireme.methods.base import Context
+from trireme.conformance.report import Doubtful, NotCheckedError, Rule, broken, told
+from trireme.conformance.setting import Held, benchmark_of, samples_of
+from trireme.conformance.trial import MethodTrial
+from trireme.conformance.watching import disturb
+from trireme.errors import BrokenRuleError, TriremeError
 from trireme.results.schema import plain
 from trireme.types import Sample, Supervision, Task
 
 _TOLD = ("none", "captions", "labels")
 _HAS = ("fit", "predict", "facts", "supervision", "needs_memory", "uses_validation")
-
-
-@dataclass
-class _Fitted:
-    """A method after `fit`, with what it answered to all samples of a task."""
-
-    method: Any
-    context: Context
-    answers: Answers
-    changed: str
-    """what of its context it changed, "" for nothing"""
-    seconds: float
-
-
-@dataclass
-class MethodTrial:
-    """A method under check.
-
-    Attributes:
-        folder: everything of the check lies below it.
-        config: an instance of its `Config`.
-    """
-
-    cls: Any
-    config: Any
-    folder: Path
-    _fitted: dict[Task, _Fitted | Exception] = field(default_factory=dict)
-    _kind: EncoderKind = "mock"
-
-    def choose_encoder(self) -> None:
-        """Take the mock encoder, or a tiny open_clip model where the method's own `check` refuses that.
-
-        Raises:
-            UsageError: it refuses both; what it says of the second.
-        """
-        try:
-            refuses = getattr(self.cls(self.config), "check", None)
-        except UsageError:
-            raise
-        except Exception:  # for the rules to tell
-            return
-        if refuses is not None:
-            try:
-                refuses(Setting(self.folder).encoder)
-            except UsageError:
-                self._kind = "open_clip"
-                refuses(self.setting.encoder)
-
-    @property
-    def setting(self) -> Setting:
-        return Setting(self.folder, self._kind)
-
-    @property
-    def tasks(self) -> list[Task]:
-        """The declared ones in the order of `Task`."""
-        return [task for task in Task if task in self.cls.tasks]
-
-    def fitted(self, task: Task | None = None) -> _Fitted:
-        """Fitted once on a task, the first one unless another is asked for.
-
-        Raises:
-            NotCheckedError: it fails there, which is for the rule "tasks" to tell.
-        """
-        task = task or self.tasks[0]
-        if task not in self._fitted:
-            try:
-                self._fitted[task] = self.fit(task, "trained")
-            except Exception as error:
-                self._fitted[task] = error
-        found = self._fitted[task]
-        if isinstance(found, Exception):
-            raise NotCheckedError(f"it does not get through the task {task}, see above")
-        return found
-
-    def failure(self, task: Task) -> Exception | None:
-        """What it raised there."""
-        try:
-            self.fitted(task)
-        except NotCheckedError:
-            found = self._fitted[task]
-            return found if isinstance(found, Exception) else None
-        return None
-
-    def fit(self, task: Task, artifacts: str, held: Held = "whole", classes: int = len(CLASSES)) -> _Fitted:
-        """Fit anew, and ask about all samples of the task."""
-        method = self.cls(self.config)
-        context = self.setting.context(method, task, artifacts, held, classes)
-        before, start = snapshot(method, context), time.perf_counter()
-        method.fit(context)
-        seconds = time.perf_counter() - start
-        answers = ask(method, samples_of(task), task, classes)
-        return _Fitted(method, context, answers, changes(before, snapshot(method, context)), seconds)
+_MANY = 300
+"""Samples of the largest batch that is tried: more than the batches of a run (`batch_size`, 256)."""
 
 
 def declaration(trial: MethodTrial) -> str:
@@ -142,12 +55,30 @@ def config(trial: MethodTrial) -> str:
 
 
 def tasks(trial: MethodTrial) -> str:
-    """It fits and answers on a benchmark of each task that it declares."""
+    """It fits and answers on a benchmark of each task that it declares, better than by chance."""
+    shares, poor = [], []
     for task in trial.tasks:
         error = trial.failure(task)
         if error is not None and not isinstance(error, BrokenRuleError):
             raise broken(f"{task}: {told(error)}") from error
-    return ", ".join(trial.tasks)
+        if error is None and task in trial.ranking:
+            right, asked = _right(task, trial.fitted(task).answers)
+            shares.append(f"{task} {100 * right / asked:.0f} %")
+            poor += [task] if right <= binom.ppf(0.95, asked, 1 / len(CLASSES)) else []
+        else:
+            shares.append(str(task))
+    said = ", ".join(shares)
+    if poor and trial.setting.kind == "mock":
+        by = f"chance gives {100 / len(CLASSES):.3g} %"
+        return Doubtful(f"{said} of the first classes are right; {by}: are the indices those of context.class_ids?")
+    return said
+
+
+def _right(task: Task, answers: Answers) -> tuple[int, int]:
+    """How many of the first classes are right, and of how many samples."""
+    labels = {sample.id: sample.label for sample in benchmark_of(task).samples()}
+    firsts = {sample: ranked[0] if len(ranked) else -1 for sample, (ranked, _) in answers.items()}
+    return sum(first == labels[sample] for sample, first in firsts.items()), len(firsts)
 
 
 def _answer_rule(name: str) -> Rule:
@@ -176,23 +107,31 @@ def order(trial: MethodTrial) -> str:
 
 def determinism(trial: MethodTrial) -> str:
     """The same seed gives the same answers, trained anew and whatever the global random states are."""
-    before = trial.fitted()
-    disturb(1)
-    after = trial.fit(trial.tasks[0], "trained-again")
-    disturb(2)
-    require_same(before.answers, after.answers, "draw every random number from a generator seeded by context.seed")
-    again = ask(before.method, samples_of(trial.tasks[0]), trial.tasks[0], len(CLASSES))
-    require_same(before.answers, again, "asking twice must give the same answer twice")
+    for task in trial.tasks:
+        before = trial.fitted(task)
+        disturb(1)
+        after = trial.fit(task, "trained-again")
+        disturb(2)
+        advice = "draw every random number from a generator seeded by context.seed"
+        require_same(before.answers, after.answers, f"{task}: {advice}")
+        again = ask(before.method, samples_of(task), task, len(CLASSES))
+        require_same(before.answers, again, f"{task}: asking twice must give the same answer twice")
     return ""
 
 
 def batches(trial: MethodTrial) -> str:
-    """An answer does not depend on how many samples are asked about at once."""
+    """An answer does not depend on how many samples are asked about at once, nor on the first batch of all."""
     for task in trial.tasks:
-        found, asked = trial.fitted(task), samples_of(task)
-        for size in (1, len(asked)):
-            answers = ask(found.method, asked, task, len(CLASSES), size)
-            require_same(found.answers, answers, f"{task}: with batches of {size} it answers differently than with 7")
+        found, asked, method = trial.fitted(task), samples_of(task), trial.unasked(task)
+        answers = ask(method, asked, task, len(CLASSES), 1)
+        require_same(found.answers, answers, f"{task}: one by one it answers differently than in batches of 7")
+        times = repeated(asked, -(-_MANY // len(asked)))
+        many = [sample for again in times for sample in again]
+        answers = ask(method, many, task, len(CLASSES), len(many))
+        for again in times:
+            renamed = {one.id: answers[copy.id] for one, copy in zip(asked, again, strict=True)}
+            why = f"{task}: with {len(many)} samples at once it answers differently than with 7"
+            require_same(found.answers, renamed, why)
     return ""
 
 
@@ -205,27 +144,38 @@ def sample_order(trial: MethodTrial) -> str:
     return ""
 
 
-def inputs(trial: MethodTrial) -> str:
-    """Samples, context, memory and config are as they were after it fitted and answered."""
+def _raise_told(trial: MethodTrial, rule: str) -> None:
+    """BrokenRuleError where an error that broke this rule came up on the way."""
     for task in trial.tasks:
         error = trial.failure(task)
-        if isinstance(error, BrokenRuleError) and error.rule == "inputs":
-            raise broken(str(error))
+        if isinstance(error, BrokenRuleError) and error.rule == rule:
+            raise broken(f"{task}: {error}")
+
+
+def inputs(trial: MethodTrial) -> str:
+    """Samples, context, memory, config and the state of the process are as they were after it fitted and answered."""
+    _raise_told(trial, "inputs")
+    for task in trial.tasks:
         if changed := trial.fitted(task).changed:
-            raise broken(f"it changes {changed}; other methods of the comparison read it too")
+            raise broken(f"{task}: it changes {changed}; other methods of the comparison share it")
     return ""
 
 
 def labels(trial: MethodTrial) -> str:
     """Test labels do not reach it: under other ids and paths, with wrong labels, it gives the same answers."""
-    ranks = [task for task in trial.tasks if task is not Task.RETRIEVAL]
-    if not ranks:
+    _raise_told(trial, "labels")
+    for task in trial.tasks:
+        if looked := trial.fitted(task).looked:
+            raise broken(f"{task}: it asks for the test samples of {looked}")
+    if not trial.ranking:
         raise NotCheckedError("retrieval has no labels that a method could see")
-    found, asked = trial.fitted(ranks[0]), samples_of(ranks[0])
-    false = poisoned(asked, len(CLASSES), _copies(asked, trial.folder / "copies"))
-    answers = ask(found.method, list(false.values()), ranks[0], len(CLASSES))
-    renamed = {one: answers[false[one].id] for one in false}
-    require_same(found.answers, renamed, "an answer depends on the picture alone, not on its id, path, label or group")
+    for task in trial.ranking:
+        found, asked = trial.fitted(task), samples_of(task)
+        false = poisoned(asked, len(CLASSES), _copies(asked, trial.folder / "copies"))
+        answers = ask(found.method, list(false.values()), task, len(CLASSES))
+        renamed = {one: answers[false[one].id] for one in false}
+        why = f"{task}: an answer depends on the picture alone, not on its id, path, label or group"
+        require_same(found.answers, renamed, why)
     return ""
 
 
@@ -239,16 +189,16 @@ def _copies(samples: Sequence[Sample], folder: Path) -> dict[str, str]:
 
 def supervision(trial: MethodTrial) -> str:
     """What it says that it is not told does not change its answers: labels of pictures, captions."""
-    before, task = trial.fitted(), trial.tasks[0]
-    told_of = before.method.supervision
+    told_of = trial.fitted().method.supervision
     most = max((told_of.training, told_of.inference), key=_TOLD.index)
     if most == "labels":
         raise NotCheckedError("it says that it is told labels, the most there is")
     held: list[tuple[Held, str]] = [("relabelled", "labels")]
     held += [("recaptioned", "captions")] if most == "none" else []
-    for kind, what in held:
-        after = trial.fit(task, f"trained-{kind}", kind)
-        require_same(before.answers, after.answers, f"it reads {what} and declares {told_of}")
+    for task in trial.tasks:
+        for kind, what in held:
+            after = trial.fit(task, f"trained-{kind}", kind)
+            require_same(trial.fitted(task).answers, after.answers, f"{task}: it reads {what} and declares {told_of}")
     return str(most)
 
 
@@ -263,21 +213,24 @@ def memory(trial: MethodTrial) -> str:
         "foreign": "a memory of other classes",
     }
     for held, shown in kinds.items():
-        heard.append(f"{shown}: {_answered_or_refused(trial, shown, held=held)}")
+        heard.append(f"{shown}: {_answered_or_refused(trial, shown, trial.tasks[0], held=held)}")
     return "; ".join(heard)
 
 
 def one_class(trial: MethodTrial) -> str:
     """With one class it answers, or says what is wrong."""
-    if trial.tasks == [Task.RETRIEVAL]:
+    if not trial.ranking:
         raise NotCheckedError("retrieval has no classes")
-    return _answered_or_refused(trial, "one class", classes=1)
+    heard = {task: _answered_or_refused(trial, "one class", task, classes=1) for task in trial.ranking}
+    if len({*heard.values()}) == 1:
+        return heard[trial.ranking[0]]
+    return ", ".join(f"{task}: {what}" for task, what in heard.items())
 
 
-def _answered_or_refused(trial: MethodTrial, shown: str, **changed: Any) -> str:
-    trial.fitted()  # where it fails on the whole task, that is what is told
+def _answered_or_refused(trial: MethodTrial, shown: str, task: Task, **changed: Any) -> str:
+    trial.fitted(task)  # where it fails on the whole task, that is what is told
     try:
-        trial.fit(trial.tasks[0], f"trained-{shown.replace(' ', '-')}", **changed)
+        trial.fit(task, f"trained-{shown.replace(' ', '-')}", **changed)
     except BrokenRuleError as error:
         raise broken(f"with {shown}: {error}") from error
     except TriremeError:
@@ -297,7 +250,7 @@ def resume(trial: MethodTrial) -> str:
     )  # fmt: skip
     answers_before(work)
     stored = answers_before(replace(work, fit_for=0.0))
-    method = trial.cls(trial.config)
+    method = trial.cls(deepcopy(trial.config))
     method.fit(trial.setting.context(method, task, "interrupted"))
     left = [sample for sample in samples_of(task) if sample.id not in stored]
     both = {**stored, **ask(method, left, task, len(CLASSES))}

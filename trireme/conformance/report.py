@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -13,7 +14,15 @@ from typing import Any
 
 from trireme.errors import BrokenRuleError, TriremeError, unknown_name
 
-PASSED, BROKEN, SKIPPED = "pass", "FAIL", "skip"
+PASSED, WARNED, BROKEN, SKIPPED = "pass", "warn", "FAIL", "skip"
+_FIRST, _TELLING = "declaration", "resume"
+"""The rule without which nothing else can be looked at; the one whose absence the summary tells."""
+
+
+class Doubtful(str):
+    """What a rule returns that is kept, but hardly as it was meant."""
+
+    __slots__ = ()
 
 
 class NotCheckedError(Exception):
@@ -25,7 +34,7 @@ class Outcome:
     """What became of one rule.
 
     Attributes:
-        status: "pass", "FAIL" or "skip".
+        status: "pass", "warn" (kept, but look at it), "FAIL" or "skip".
         detail: how the rule is broken, why it was not looked at, or what is worth knowing of a pass.
     """
 
@@ -61,16 +70,16 @@ class Report:
     def __str__(self) -> str:
         width = max((len(one.rule) for one in self.outcomes), default=0)
         lines = [f"{one.status}  {self.name}  {one.rule:{width}}  {one.detail}".rstrip() for one in self.outcomes]
-        count = sum(one.status == PASSED for one in self.outcomes)
-        skipped = sum(one.status == SKIPPED for one in self.outcomes)
-        summed = (
-            f"{self.kind} {self.name} ({self.source}): {count} passed, {len(self.broken)} broken, {skipped} skipped"
-        )
-        return "\n".join([*lines, summed])
+        counts = Counter(one.status for one in self.outcomes)
+        words = {PASSED: "passed", WARNED: "doubtful", BROKEN: "broken", SKIPPED: "skipped"}
+        told = [f"{counts[status]} {word}" for status, word in words.items() if status != WARNED or counts[status]]
+        told += [f"{one.rule} NOT checked" for one in self.outcomes if (one.rule, one.status) == (_TELLING, SKIPPED)]
+        return "\n".join([*lines, f"{self.kind} {self.name} ({self.source}): {', '.join(told)}"])
 
 
 Rule = Callable[[Any], str | None]
-"""Looks at a trial; returns what is worth knowing, raises BrokenRuleError, NotCheckedError or what a plugin raises."""
+"""Looks at a trial; returns what is worth knowing (Doubtful: a warning), raises BrokenRuleError, NotCheckedError or
+what a plugin raises."""
 
 
 def broken(what: str) -> BrokenRuleError:
@@ -87,15 +96,22 @@ def run_rules(rules: Mapping[str, Rule], trial: Any, chosen: Sequence[str] | Non
     for name in chosen or ():
         if name not in rules:
             raise unknown_name("rule", name, rules)
-    return tuple(_outcome(name, rule, trial) for name, rule in rules.items() if chosen is None or name in chosen)
+    found: list[Outcome] = []
+    for name, rule in rules.items():
+        if found and (found[0].rule, found[0].status) == (_FIRST, BROKEN):
+            found.append(Outcome(name, SKIPPED, f"see {_FIRST}"))
+        elif chosen is None or name in chosen:
+            found.append(_outcome(name, rule, trial))
+    return tuple(one for one in found if chosen is None or one.rule in chosen)
 
 
 def _outcome(name: str, rule: Rule, trial: Any) -> Outcome:
     with quiet():
         try:
-            return Outcome(name, PASSED, rule(trial) or "")
+            said = rule(trial) or ""
+            return Outcome(name, WARNED if isinstance(said, Doubtful) else PASSED, str(said))
         except NotCheckedError as reason:
-            return Outcome(name, SKIPPED, str(reason))
+            return Outcome(name, SKIPPED, " ".join(str(reason).split()))
         except (Exception, SystemExit) as error:
             return Outcome(name, BROKEN, told(error))
 

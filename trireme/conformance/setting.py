@@ -16,7 +16,7 @@ from trireme.benchmarks.base import RowPairs
 from trireme.benchmarks.validation_only import ValidationOnly
 from trireme.conformance.mock_encoder import MockEncoder
 from trireme.conformance.mock_ranker import MockRanker
-from trireme.conformance.mocks import CLASSES, open_benchmark, open_pairs
+from trireme.conformance.mocks import CLASSES, note_look, open_benchmark, open_pairs
 from trireme.files import sha256_file
 from trireme.methods.base import Context, Validation
 from trireme.retrieval.encoders.base import Encoder
@@ -51,6 +51,16 @@ def benchmark_of(task: Task) -> Benchmark:
 def samples_of(task: Task) -> list[Sample]:
     """Its test samples as a method sees them."""
     return [sample.unlabelled() for sample in benchmark_of(task).samples()]
+
+
+class _Noted(ValidationOnly):
+    """It refuses test samples, and the rule `labels` hears of a method that asked and went on."""
+
+    __slots__ = ()
+
+    def _refuse(self, role: Role) -> None:
+        note_look(self.name, role)
+        super()._refuse(role)
 
 
 class Setting:
@@ -108,7 +118,7 @@ class Setting:
         if benchmark.validation is None:
             return None
         opened = open_benchmark(benchmark.validation)
-        return Validation(ValidationOnly(opened), sorted(opened.samples(Role.VALIDATION), key=lambda sample: sample.id))
+        return Validation(_Noted(opened), sorted(opened.samples(Role.VALIDATION), key=lambda sample: sample.id))
 
     def memory(self, held: Held) -> Memory | None:
         """The memory, built where it is not there."""
