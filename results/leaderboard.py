@@ -22,6 +22,7 @@ from trireme.results.joining import Joined, shared, stated_otherwise
 from trireme.results.ranking import default_metric as default_metric
 from trireme.results.ranking import pivot as pivot
 from trireme.results.records import LeftOut, RunRecord, find_runs, survey, without_collection
+from trireme.results.schema import INTERVALS
 
 COLUMNS = (
     "method",
@@ -53,7 +54,8 @@ class Board:
         frame: see `standings`.
         left_out: run folders that no score is from, each with its reason.
         runs: the finished runs of the role.
-        notes: records whose scores are not those of their predictions, where these were scored anew.
+        notes: records whose scores are not those of their predictions, where these were scored anew; and that some
+            intervals were drawn in another way than others.
     """
 
     frame: pd.DataFrame
@@ -166,10 +168,13 @@ def _joined(
     joined = Joined(everything[0].folder.parent) if everything else None
     entries: list[Entry] = []
     notes: list[str] = []
+    drawn: list[int | None] = []
     for members in _parted(groups.values()):
         if joined is None or (len(members) == 1 and not rescore):
             entries += [(common, record.scores) for common, record in members]
+            drawn += [record.data.get("intervals") for _, record in members]
             continue
+        drawn.append(INTERVALS)
         usable, scores = joined.scores([record for _, record in members])
         if len(usable) == 1:
             notes += stated_otherwise(usable[0], scores)
@@ -178,7 +183,18 @@ def _joined(
             entries.append((shared(kept), scores))
     if joined is not None:
         joined.keep({record.run for record in everything})
-    return entries, joined.left_out if joined else [], notes
+    return entries, joined.left_out if joined else [], [*notes, *_older(drawn)]
+
+
+def _older(drawn: Sequence[int | None]) -> list[str]:
+    """A line where some intervals were stored by another version of how they are drawn, beside those of today's."""
+    others = sum(version != INTERVALS for version in drawn)
+    if not 0 < others < len(drawn):
+        return []
+    return [
+        f"the intervals of {others} of {len(drawn)} runs (seeds joined) were drawn as another version of Trireme did; "
+        "--rescore draws all anew"
+    ]
 
 
 def _parted(groups: Iterable[list[_Member]]) -> Iterator[list[_Member]]:

@@ -23,7 +23,7 @@ from trireme.results.migrations import NewerSchemaError, migrate
 from trireme.results.parsing import RUN_FILE as RUN_FILE
 from trireme.results.parsing import parse
 from trireme.results.predictions import read_table, standard_table, stored_rows, write_table
-from trireme.results.schema import check_predictions_entry, check_record, plain
+from trireme.results.schema import INTERVALS, check_predictions_entry, check_record, plain
 
 PREDICTIONS_FILE = "predictions.parquet"
 DERIVED_METRICS = {"mean_per_class": "top1"}
@@ -99,7 +99,7 @@ def write_run(root: Path, record: Mapping[str, Any], predictions: Any, replace: 
 
     Args:
         root: results root, e.g. `out`.
-        record: all keys of `trireme.results.schema` but `predictions`, which is computed here.
+        record: all keys of `trireme.results.schema` but `predictions` and `intervals`, which are added here.
         predictions: a `pyarrow.Table` with one row per sample asked.
         replace: store it again in the place of the record that is there. One process at a time may, under a lock.
 
@@ -135,6 +135,7 @@ def write_run(root: Path, record: Mapping[str, Any], predictions: Any, replace: 
 def _write_folder(folder: Path, content: dict[str, Any], table: Any) -> None:
     with atomic_folder(folder) as part:
         write_table(table, part / PREDICTIONS_FILE)
+        content["intervals"] = INTERVALS
         content["predictions"] = {
             "file": PREDICTIONS_FILE,
             "rows": table.num_rows,

@@ -21,6 +21,7 @@
     command            the command line
     machine            {...}
     predictions        {file, rows, bytes, sha256}: added by `write_run`
+    intervals          the version of `INTERVALS` that drew those of `scores`: added by `write_run` (absent: older)
 
 A record may hold more keys; they are kept. `replicates`, where some metrics are no mean over samples, is {units, draws,
 of [{subset, metric, values}]}: what each of them is when the benchmark's units are drawn anew, in percent, null where
@@ -71,6 +72,8 @@ from trireme.results.specification import ANY, Checker, Null, describe, expect
 SCHEMA = 1
 """The version that is written. A change of what follows, or of a column's type, needs the next one, a step from the
 last one in `trireme.results.migrations`, and frozen example records in the tests: whatever was once written is read."""
+INTERVALS = 1
+"""Raised by one whenever the same predictions get other intervals, so that a table can say which of them are older."""
 HIT = "hit@"
 """How the metric of candidates begins: hit@5 is the share of samples whose right class is among five candidates, and so
 the ceiling of any ranking of them."""
@@ -130,6 +133,7 @@ DRAWN_SPEC = Null({"from": str, "shots": int, "rule": str, "short": int})
 OPTIONAL_SPECS = {
     "training": Null([Mapping]),
     "plugins": Null([Mapping]),
+    "intervals": Null(int),
     "encoder.customised": Null(Mapping),
     "validation.name": Null(str),
     "validation.fingerprint": Null(str),
@@ -254,7 +258,7 @@ def _check_rest(record: Mapping[str, Any]) -> None:
     """Keys that are read where they are there, and whole numbers that no column can hold."""
     encoder, facts = record["encoder"].get("customised"), record["method"]["facts"]
     ranker, chosen = facts.get("ranker"), record["validation"] or {}
-    there = {key: record.get(key) for key in ("training", "plugins")} | {"encoder.customised": encoder}
+    there = {key: record.get(key) for key in ("training", "plugins", "intervals")} | {"encoder.customised": encoder}
     there |= {f"validation.{key}": chosen.get(key) for key in ("name", "fingerprint")}
     if isinstance(encoder, Mapping):
         there["encoder.customised.chosen_on"] = encoder.get("chosen_on")

@@ -10,11 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from trireme.results import joining
+from trireme.results import joining, schema
 from trireme.results.leaderboard import board, leaderboard
 from trireme.results.records import write_run
+from trireme.results.statistics import score_rows
 
-from .synthetic import record, store, table
+from .synthetic import SUBSETS, record, store, table
 
 LABELS = [0, 1, 2, 3]
 
@@ -115,6 +116,32 @@ def test_scores_can_be_computed_anew_from_predictions_alone(tmp_path: Path) -> N
         f"{folder}: run.json states other scores than its predictions give: top1 on all is 10.00 there, 75.00 anew "
         "and 5 more"
     )
+
+
+def test_intervals_that_were_drawn_in_another_way_are_told_of(tmp_path: Path) -> None:
+    """One run stored before there was `intervals`, beside two seeds that are joined today: 1 of 2 rows."""
+    old = store(tmp_path, [1, 1, 1, 0], LABELS, method__name="reco")
+    content = json.loads((old / "run.json").read_text())
+    del content["intervals"]
+    (old / "run.json").write_text(json.dumps(content))
+    assert board(tmp_path).notes == (), "all of one kind"
+    for seed in (0, 1):
+        store(tmp_path, [1, 1, 1, seed], LABELS, seed=seed)
+    (note,) = board(tmp_path).notes
+    assert note.startswith("the intervals of 1 of 2 runs (seeds joined) were drawn as another version")
+    assert board(tmp_path, rescore=True).notes == ()
+
+
+def test_other_intervals_have_another_version() -> None:
+    """If this fails, the same predictions get other intervals than before: raise `schema.INTERVALS`, store today's.
+
+    No truth in the limits themselves, which test_statistics and test_coverage check: they are what version 1 drew.
+    """
+    values = [1.0, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 0]
+    rows = score_rows(table(values, [0, 1, 2, 3, 4, 5] * 2), SUBSETS, ["top1"])
+    drawn = {1: [50.0, 91.6667, 50.0, 100.0, 50.0, 100.0]}
+    limits = [row[key] for row in rows for key in ("ci_low", "ci_high")]
+    assert limits == pytest.approx(drawn[schema.INTERVALS], abs=1e-4)
 
 
 def test_scores_that_differ_by_rounding_alone_are_not_named(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from trireme.errors import DataError, UsageError
 from trireme.files import sha256_file
 from trireme.methods.rankers.base import Status
 from trireme.results.records import find_runs, read_predictions, read_run, write_run
-from trireme.results.schema import REPLY_STATUSES, SPEC
+from trireme.results.schema import INTERVALS, REPLY_STATUSES, SPEC
 from trireme.results.specification import Null
 
 from .synthetic import changed, content, record, store, table
@@ -36,7 +36,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert folder == tmp_path / "runs" / written["name"]
     assert sorted(path.name for path in folder.iterdir()) == ["predictions.parquet", "run.json"]
     found = read_run(folder)
-    assert {key: value for key, value in found.data.items() if key != "predictions"} == written
+    assert {key: value for key, value in found.data.items() if key not in ("predictions", "intervals")} == written
+    assert found.data["intervals"] == INTERVALS
     assert (found.method, found.benchmark, found.role, found.seed) == ("knn", "world/all", "test", 0)
     stored = read_predictions(found)
     assert stored.to_pylist() == predictions.to_pylist()
