@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -230,6 +231,27 @@ def test_a_missing_row_of_ours_is_exit_1(world_runs: Place) -> None:
         "9 reproduced, 0 off, 0 protocol differs, 12 not run (none of our own results may be missing; --where"
         in done.stdout
     )
+
+
+def test_a_score_that_is_not_of_its_predictions_is_told(world_runs: Place) -> None:
+    """A record of knn says a point more than its predictions give; those of zero_shot have lost a byte."""
+    copied = world_runs.folder / "edited"
+    shutil.copytree(world_runs.folder / "out", copied)
+    runs = {record.method: record for record in find_runs(copied)}
+    path = runs["knn"].folder / "run.json"
+    record = json.loads(path.read_text())
+    score = next(one for one in record["scores"] if (one["metric"], one["subset"]) == ("top1", "all"))
+    true = score["score"]
+    score["score"] += 1
+    path.write_text(json.dumps(record))
+    damaged = runs["zero_shot"].folder / "predictions.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    ran = cells(world_runs, *CHOSEN, "--out", str(copied), code=1)
+    assert f"says {true + 1}, but its predictions give {true}; run it again" in ran["knn", "all"]["why"]
+    assert {key for key, one in ran.items() if one["verdict"] == "not run"} == {
+        ("knn", "all"),
+        *(("zero_shot", subset) for subset in ("all", "common", "rare")),
+    }
 
 
 @pytest.mark.parametrize(

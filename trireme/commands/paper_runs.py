@@ -24,6 +24,8 @@ from trireme.types import Role
 from trireme.workbench import Workbench
 
 Settings = Mapping[str, str]
+_SAME = 1e-4
+"""Points by which a score may differ from that of its predictions: records round to six digits."""
 
 
 def joined(wanted: Iterable[Settings]) -> list[dict[str, str]]:
@@ -122,7 +124,8 @@ def _inputs(record: RunRecord) -> str:
 
 
 def score_of(cell: Cell, runs: Sequence[RunRecord]) -> tuple[Score | None, str]:
-    """The score of a cell, over seeds where there are several; None and the reason where the runs do not have it.
+    """The score of a cell, over seeds where there are several; None and the reason where the runs do not have it, or
+    their predictions cannot be read.
 
     Scores and intervals are computed anew from the predictions, by today's code whatever wrote the record; of a metric
     of a whole set of predictions the score is the record's, and its interval is from the draws that the record keeps.
@@ -138,6 +141,8 @@ def score_of(cell: Cell, runs: Sequence[RunRecord]) -> tuple[Score | None, str]:
         return None, str(error)
     for row in rows:
         if (row["metric"], row["subset"]) == (cell.metric, cell.subset) and row["score"] is not None:
+            if told := _contradicted(runs, row):
+                return None, told
             low, high = row["ci_low"], row["ci_high"]
             bounds = [None if value is None or math.isnan(value) else float(value) for value in (low, high)]
             failed = sum(int(run.data["samples"]["failed"]) for run in runs)
@@ -145,6 +150,15 @@ def score_of(cell: Cell, runs: Sequence[RunRecord]) -> tuple[Score | None, str]:
             score = Score(float(row["score"]), bounds[0], bounds[1], int(row["n"]), rerun, failed, whole, _made(runs))
             return score, ""
     return None, f"the run has no score of '{cell.metric}' on '{cell.subset}'"
+
+
+def _contradicted(runs: Sequence[RunRecord], row: Mapping[str, Any]) -> str:
+    """How a single run's record tells another score than its predictions give; "" where it does not."""
+    for told in runs[0].data["scores"] if len(runs) == 1 else ():
+        same = (told["metric"], told["subset"]) == (row["metric"], row["subset"])
+        if same and (told["score"] is None or abs(told["score"] - row["score"]) > _SAME):
+            return f"record {runs[0].run} says {told['score']}, but its predictions give {row['score']}; run it again"
+    return ""
 
 
 def _rows(cell: Cell, runs: Sequence[RunRecord]) -> tuple[Sequence[Mapping[str, Any]], float | None]:

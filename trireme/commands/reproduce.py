@@ -174,7 +174,8 @@ def _judged(cell: Cell, lacking: str, here: Here, runs: _Runs) -> Verdict:
     found, why, failed = runs.of(here.settings(cell))
     if not found:
         return judge(cell, None, lacking or why, failed)
-    return judge(cell, *score_of(cell, found))
+    score, why = score_of(cell, found)
+    return judge(cell, score, why, failed=score is None)
 
 
 @dataclass
