@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.docs import ROOT
 from trireme.errors import DataError, UsageError
 from trireme.results.paper import Cell, Paper, papers, read_paper
 from trireme.results.paper.expected import write_expected
@@ -144,6 +146,24 @@ def test_it_is_that_of_a_bootstrap_within_classes() -> None:
     assert width < 0.5
     drawn = interval(values.astype(float), labels)
     assert drawn.high - drawn.low > 20
+
+
+_WIDTH = re.compile(
+    r"\| ([\d,]+) classes of (\d+)(?: pictures)?, (\d+) to (\d+) % right "
+    r"\| ([\d.]+) \| ([\d.]+) to ([\d.]+) \| ±([\d.]+) \|"
+)
+
+
+def test_the_widths_that_the_page_tells() -> None:
+    """docs/reproduce.md names test sets and both intervals; each is made again here."""
+    told = _WIDTH.findall((ROOT / "docs" / "reproduce.md").read_text())
+    assert len(told) == 4
+    for classes, pictures, least, most, *shown in told:
+        c, n = int(classes.replace(",", "")), int(pictures)
+        right = np.rint(n * np.linspace(int(least), int(most), c) / 100)[:, None] > np.arange(n)
+        labels, values = np.repeat(np.arange(c), n), right.ravel().astype(float)
+        table = pa.table({"label": labels, "group": ["a"] * (c * n), "status": ["ok"] * (c * n), "top1": values})
+        assert [f"{one:.1f}" for one in (*interval(values, labels), half_width(table, None, "top1"))] == shown
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,9 @@ def reproduce(
 ) -> None:
     """Compute a published table and say which of its numbers come out.
 
-    Prints paper, ours, difference, interval and a verdict for each cell. Exits with 0 where all that ran is reproduced,
-    1 where some is off, 3 where nothing could be compared. KEY=VALUE may say device=, workers=, batch_size=, and where
+    Prints paper, ours, difference, interval and a verdict for each cell. Exits with 0 where all that was compared is
+    reproduced, 1 where some is off or a run failed (and of our own results, where one is missing or made from other
+    inputs), 3 where nothing could be compared. KEY=VALUE may say device=, workers=, batch_size=, and where
     weights lie (encoder.pretrained=FILE, ranker.FIELD=VALUE).
     """
     from trireme.commands import reproduce as command
