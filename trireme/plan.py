@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from trireme.faults import describe
 from trireme.files import fingerprint
 from trireme.methods.base import Validation
 from trireme.origins import Origin, plugins_of
+from trireme.plugins import config_owner
 from trireme.progress import say
 from trireme.registry import METHODS, PAIR_SETS
 from trireme.request import Request, is_own_draw
@@ -100,6 +102,14 @@ def _methods(request: Request) -> tuple[list[tuple[compose.Component, Any]], lis
     found, failures = [], []
     for name in request.methods:
         try:
+            config.find("method", name)
+        except UsageError as error:
+            owner = config_owner(config.config_files("method").get(name))
+            if owner is None or len(request.methods) == 1:
+                raise
+            failures.append(Failure(f"{name} of {owner}", str(error)))
+            continue
+        try:
             found.append(compose.method(name, request.overrides.get(("method", name), {})))
         except UsageError:
             raise
@@ -176,11 +186,13 @@ def plan_run(
     if opened.task not in _tasks(component, cls):
         say(f"left out: {component.label} does no {opened.task} benchmark, which {benchmark} is")
         return None
-    method = cls(deepcopy(component.config))
+    with _complaints(component):
+        method = cls(deepcopy(component.config))
     part = bench.encoder(encoder)
     bench.check_customised(encoder, benchmark)
     if hasattr(method, "check"):
-        method.check(part.encoder)
+        with _complaints(component):
+            method.check(part.encoder)
     if not method.needs_memory:
         memory = None
     elif memory is None:
@@ -197,7 +209,8 @@ def plan_run(
         bench.once(("validation checked", benchmark), lambda: _check_validation(bench, benchmark, validation))
     if validation and hasattr(method, "check_validation"):
         pictures = bench.samples(validation, Role.VALIDATION)
-        method.check_validation(Validation(ValidationOnly(bench.benchmark(validation)), pictures))
+        with _complaints(component):
+            method.check_validation(Validation(ValidationOnly(bench.benchmark(validation)), pictures))
     parts: dict[str, Any] = {
         "method": identity(component, cls),
         "benchmark": opened.fingerprint(role),
@@ -219,6 +232,18 @@ def plan_run(
     run = fingerprint(parts)
     name = "--".join(map(_slug, (component.label, benchmark, part.encoder.name, str(seed)))) + f"--{run}"
     return Run(component, cls, benchmark, encoder, memory, seed, role, training, validation, plugins, run, name)
+
+
+@contextmanager
+def _complaints(component: compose.Component) -> Iterator[None]:
+    """What a plugin's own code refuses fails its run alone, by its name; a UsageError would end the comparison."""
+    try:
+        yield
+    except UsageError as error:
+        plugin = METHODS.plugin(component.target)
+        if plugin is None:
+            raise
+        raise TriremeError(f"method '{component.label}' of {plugin} refuses: {error}") from error
 
 
 def _check_validation(bench: Workbench, benchmark: str, validation: str) -> None:

@@ -9,6 +9,7 @@ mine = "mine.configs"
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -16,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from trireme import __version__
-from trireme.errors import TriremeError
+from trireme.progress import say
 
 CONFIGS = "trireme.configs"
 """Entry-point group of folders with YAML configs."""
@@ -79,21 +80,32 @@ def _too_new(entry: EntryPoint) -> str:
     return ""
 
 
-def config_folders() -> list[Path]:
-    """The folders of YAML configs that plugins bring.
-
-    Raises:
-        TriremeError: one of them is not there; names its plugin.
-    """
-    found = []
+@cache
+def config_folders() -> Mapping[Path, Plugin]:
+    """The folders of YAML configs that plugins bring. One that is not there is named and left out."""
+    found: dict[Path, Plugin] = {}
     for entry in entries(CONFIGS):
-        top, *inner = entry.value.split(".")
-        spec = find_spec(top)
-        places = list(spec.submodule_search_locations or ()) if spec is not None else []
-        folders = [Path(place, *inner) for place in places if Path(place, *inner).is_dir()]
-        if not folders:
-            raise TriremeError(
-                f"configs '{entry.name}' of {plugin_of(entry)}: there is no folder {entry.value}; install it again"
-            )
-        found.append(folders[0].resolve())
+        top, _, inner = entry.value.partition(".")
+        folders = [place for place in (Path(one, *inner.split(".")) for one in _places(top)) if place.is_dir()]
+        if folders:
+            found[folders[0].resolve()] = plugin_of(entry)
+        else:
+            which = f"configs '{entry.name}' of {plugin_of(entry)}"
+            say(f"warning: left out: {which}: there is no folder {entry.value}; install it again")
     return found
+
+
+def config_owner(path: Path | None) -> Plugin | None:
+    """The distribution that brings a YAML config; None for one of Trireme's own, or of the user."""
+    if path is None:
+        return None
+    return next((plugin for folder, plugin in config_folders().items() if path.is_relative_to(folder)), None)
+
+
+def _places(package: str) -> Sequence[str]:
+    """The folders of a top-level package, without importing it; none where there is no such package."""
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):
+        return ()
+    return () if spec is None else list(spec.submodule_search_locations or ())

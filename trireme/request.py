@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from trireme import config
 from trireme.errors import UsageError, unknown_name
+from trireme.plugins import config_owner
 from trireme.registry import BENCHMARKS
 from trireme.types import Role
 
@@ -151,8 +152,14 @@ def draws(memory: str) -> bool:
 def _check_names(methods: Sequence[str], encoders: Sequence[str], memories: Sequence[str]) -> None:
     for kind, chosen in (("method", methods), ("encoder", encoders), ("memory", memories)):
         for name in chosen:
-            if (kind, name) != ("memory", "none"):
+            if (kind, name) == ("memory", "none"):
+                continue
+            try:
                 config.find(kind, name)
+            except UsageError:
+                owner = config_owner(config.config_files(kind).get(name))
+                if owner is None or kind != "method" or len(methods) == 1:
+                    raise  # else the plan names the plugin, and the other methods go on
 
 
 def _split(arguments: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:

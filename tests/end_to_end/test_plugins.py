@@ -128,6 +128,12 @@ SLY: dict[str, tuple[str, str]] = {
         super().fit(context)""",
         "breaks the rule 'inputs': it changes the encoder mock that all runs share",
     ),
+    "usage": (
+        """def __init__(self, config):
+        from trireme.errors import UsageError
+        raise UsageError("my own complaint")""",
+        "method 'sly-usage' of sly 1.0 refuses: my own complaint",
+    ),
     "peek": (
         "def fit(self, context):\n        super().fit(context)\n        context.validation.benchmark.samples()",
         "breaks the rule 'labels': the test pictures of mock/few-shot are asked for",

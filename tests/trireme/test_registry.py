@@ -125,5 +125,31 @@ def test_a_plugin_brings_configs(tmp_path: Path) -> None:
     (tmp_path / "lines" / "configs" / "method").rmdir()
     (tmp_path / "lines" / "configs").rmdir()
     gone = trireme(["ls", "methods"], tmp_path)
-    assert gone.returncode == 1
-    assert "configs 'plugin' of plugin 1.0: there is no folder lines.configs" in gone.stderr
+    assert gone.returncode == 0
+    assert gone.stderr == (
+        "warning: left out: configs 'plugin' of plugin 1.0: there is no folder lines.configs; install it again\n"
+    )
+    assert "zero_shot" in gone.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("method: [knn\n", "is not valid YAML"), ("method: knnn\n", "unknown method 'knnn'"), ("k: 2\n", "needs a line")],
+)
+def test_a_plugins_broken_config_stops_nothing(text: str, said: str, tmp_path: Path) -> None:
+    """`ls` leaves it out and `run` goes on with the others; both name its plugin."""
+    install_plugin(tmp_path, "plugin", "[trireme.configs]\nplugin = lines.configs\n")
+    folder = tmp_path / "lines" / "configs" / "method"
+    folder.mkdir(parents=True)
+    (folder / "odd.yaml").write_text(text)
+    (folder / "even.yaml").write_text("method: knn\nk: 3\ndescription: three\n")
+    listed = trireme(["ls", "methods"], tmp_path)
+    assert listed.returncode == 0
+    assert re.search(r"^even +three \[plugin 1.0\]$", listed.stdout, re.MULTILINE)
+    [line] = listed.stderr.splitlines()
+    assert line.startswith("warning: left out: method config 'odd' of plugin 1.0: ")
+    assert said in line
+    asked = ["run", "method=odd,even", "benchmark=mock/few-shot", "encoder=mock", f"out={tmp_path / 'out'}"]
+    done = trireme(asked, tmp_path, TRIREME_HOME=str(tmp_path / "home"))
+    assert "1 runs computed, 0 already there, 1 failed" in done.stderr
+    assert re.search(f"failed: odd of plugin 1.0: .*{said}", done.stderr)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from trireme import config
-from trireme.errors import unknown_name
+from trireme.errors import UsageError, unknown_name
+from trireme.plugins import Plugin, config_owner
 from trireme.progress import say
 from trireme.registry import BENCHMARKS, ENCODERS, METHODS, PAIR_SETS, RANKERS, REGISTRIES, Registry
 
@@ -14,28 +16,46 @@ Row = tuple[str, str]
 
 def _configs(kind: str, registry: Registry | None = None) -> Iterator[Row]:
     for name in config.names(kind):
-        found = config.find(kind, name)
+        if (found := _found(kind, name)) is None:
+            continue
         if registry is None:
-            yield name, found.description
+            yield name, _by(found.description, config_owner(found.path))
         else:
-            yield from _row(name, found.description, registry, found.target)
+            yield from _row(name, found.description, registry, found.target, found.path)
 
 
-def _row(name: str, description: str, registry: Registry, target: str) -> Iterator[Row]:
-    """One row, with the distribution that brings it where that is another one; none for what cannot be used."""
+def _found(kind: str, name: str) -> config.Named | None:
+    """A config; None, named with its plugin, for one of a plugin that cannot be read."""
+    try:
+        return config.find(kind, name)
+    except UsageError as error:
+        owner = config_owner(config.config_files(kind).get(name))
+        if owner is None:
+            raise
+        say(f"warning: left out: {kind} config '{name}' of {owner}: {error}")
+        return None
+
+
+def _row(name: str, description: str, registry: Registry, target: str, path: Path | None = None) -> Iterator[Row]:
+    """One row, with the distributions that bring it and its config where those are others; none for what is broken."""
     if fault := registry.fault(target):
         say(f"warning: left out: {fault}")
         return
-    plugin = registry.plugin(target)
-    yield name, f"{description} [{plugin}]".lstrip() if plugin is not None else description
+    yield name, _by(description, registry.plugin(target), config_owner(path))
+
+
+def _by(description: str, *plugins: Plugin | None) -> str:
+    named = ", ".join(dict.fromkeys(str(plugin) for plugin in plugins if plugin is not None))
+    return f"{description} [{named}]".lstrip() if named else description
 
 
 def _benchmarks() -> Iterator[Row]:
     own = config.config_files("benchmark")
     for name in config.names("benchmark"):
-        found = config.find("benchmark", name) if name in own else None
-        target, told = (found.target, found.description) if found is not None else (name, "")
-        yield from _row(name, told, BENCHMARKS, target)
+        if name not in own:
+            yield from _row(name, "", BENCHMARKS, name)
+        elif (found := _found("benchmark", name)) is not None:
+            yield from _row(name, found.description, BENCHMARKS, found.target, found.path)
     for prefix in BENCHMARKS.prefixes:
         yield f"{prefix}PATH", "your own pictures"
 
