@@ -159,7 +159,7 @@ def test_compare_is_the_difference_of_the_table(place: Place, comparison: tuple[
 def test_compare_tells_roles_and_memories_apart(
     place: Place, comparison: tuple[str, ...], pictures: Path, model: Path
 ) -> None:
-    """One row for each: two memories, and test and validation pictures of one benchmark."""
+    """One row for each memory; test and validation pictures of one benchmark never in one call."""
     from tests.end_to_end.conftest import draw
 
     draw(pictures / "val", 4, seed=9)
@@ -169,10 +169,9 @@ def test_compare_tells_roles_and_memories_apart(
     place.trireme(*common, "method=zero_shot,knn", f"memory={name},{other}")
     assert sorted(row["memory"] for row in compared(place)) == sorted([name, other])
     place.trireme(*common, "method=zero_shot,knn", f"memory={name}", "role=validation")
-    printed = compared(place)
-    said = {(row["role"], row["memory"]) for row in printed}
-    assert said == {("test", name), ("test", other), ("validation", name)}
-    assert {row["n"] for row in printed if row["role"] == "validation"} == {"24"}
+    assert {(row["role"], row["memory"]) for row in compared(place)} == {("test", name), ("test", other)}
+    chosen_on = compared(place, "--role", "validation")
+    assert [(row["role"], row["memory"], row["n"]) for row in chosen_on] == [("validation", name, "24")]
 
 
 def test_tables_say_who_chose_on_validation_labels(place: Place, comparison: tuple[str, ...], pictures: Path) -> None:
