@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trireme.commands.new import KINDS, new, rendered
-from trireme.conformance import CHECKS, METHOD_RULES
+from trireme.conformance import CHECKS, METHOD_RULES, Outcome, Report
 from trireme.errors import UsageError
 
 
@@ -32,7 +33,11 @@ def test_what_is_written_keeps_the_rules(
     rules = [rule for rule in METHOD_RULES if rule != "resume"] if kind == "method" else None
     report = CHECKS[kind](made, rules=rules)
     assert report.passed, report
-    compile((tmp_path / name / "tests" / "test_conforms.py").read_text(), "test_conforms.py", "exec")
+    written: dict[str, Any] = {}
+    exec(compile((tmp_path / name / "tests" / "test_conforms.py").read_text(), "test_conforms.py", "exec"), written)
+    written["test_all"](report)
+    with pytest.raises(AssertionError, match="FAIL  lost  import  not there"):  # a rule of no list
+        written["test_all"](Report(kind, "lost", "nowhere 1.0", (Outcome("import", "FAIL", "not there"),)))
 
 
 @pytest.mark.parametrize(

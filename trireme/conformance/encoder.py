@@ -14,8 +14,8 @@ import torch
 from trireme.conformance.configuration import check_round_trip
 from trireme.conformance.mocks import CLASSES, labelled
 from trireme.conformance.report import Rule, broken
-from trireme.errors import UsageError
-from trireme.retrieval.encoders.base import load_image
+from trireme.errors import BrokenRuleError, UsageError
+from trireme.retrieval.encoders.base import DTYPES, load_image
 from trireme.types import Floats, without_effect
 
 _HAS = ("name", "dim", "fingerprint", "logit_scale", "preprocess", "encode_pixels", "encode_texts", "encode_tokens")
@@ -152,13 +152,46 @@ def tokens(trial: EncoderTrial) -> str:
 
 
 def fingerprint(trial: EncoderTrial) -> str:
-    """The fingerprint does not tell the device, which changes no embedding."""
-    idle = [one.name for one in fields(trial.config) if one.name in without_effect(type(trial.config))]
-    if "device" in idle:
-        other = trial.cls(replace(trial.config, device="cpu"))
-        if other.fingerprint != trial.encoder.fingerprint:
-            raise broken("its fingerprint changes with the device")
-    return str(trial.encoder.fingerprint)
+    """The fingerprint tells every option that changes an embedding, and not the device, which changes none."""
+    idle, own = without_effect(type(trial.config)), str(trial.encoder.fingerprint)
+    if "device" in idle and trial.cls(replace(trial.config, device="cpu")).fingerprint != own:
+        raise broken("its fingerprint changes with the device")
+    told = []
+    for name in (one.name for one in fields(trial.config) if one.name not in idle):
+        for value in _others(name, getattr(trial.config, name)):
+            try:
+                other = trial.cls(replace(trial.config, **{name: value}))
+                if other.fingerprint == own and _differ(trial.encoder, other):
+                    raise broken(f"with {name}={value} it gives other embeddings under the same fingerprint")
+            except BrokenRuleError:
+                raise
+            except Exception:  # a value that it refuses, or cannot work with
+                continue
+            told.append(name)
+            break
+    return f"{own}, tried: {', '.join(told)}" if told else own
+
+
+def _others(name: str, value: Any) -> tuple[Any, ...]:
+    """Other values of an option. Those of a text, such as a model's name, cannot be guessed."""
+    if name == "dtype":
+        return tuple(one for one in DTYPES if one != value)
+    if isinstance(value, bool):
+        return (not value,)
+    if isinstance(value, int | float):
+        return (value + 1, value * 2, value / 2) if isinstance(value, float) else (value + 1, value * 2, value // 2)
+    return ()
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two encoders embed two pictures, or two texts, differently: by more than kernels' order of sums does."""
+    pictures = [load_image(sample.image.path) for sample in labelled("test")[:2]]
+    pixels = [torch.stack([encoder.preprocess(picture) for picture in pictures]) for encoder in (one, other)]
+    sides = [
+        (one.encode_pixels(pixels[0]), other.encode_pixels(pixels[1])),
+        (one.encode_texts(list(_TEXTS[:2])), other.encode_texts(list(_TEXTS[:2]))),
+    ]
+    return any(a.shape != b.shape or not np.allclose(a, b, rtol=0, atol=1e-5) for a, b in sides)
 
 
 def _same(one: Floats, other: Sequence[Any] | Floats, what: str) -> None:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -162,12 +163,17 @@ def _caption(sample: Sample, number: int) -> str:
 
 def labelled(which: str) -> list[Sample]:
     """The pictures of a set ("test", "validation", "memory" or "train") in an order that tells nothing."""
+    return list(_labelled(which, folder()))
+
+
+@lru_cache(maxsize=64)
+def _labelled(which: str, place: Path) -> tuple[Sample, ...]:
+    """Read and hashed once for each home: the pictures of a version are the same wherever they are drawn."""
     made = [(label, number) for label in range(len(CLASSES)) for number in range(_EACH[which])]
     made.sort(key=lambda one: fingerprint([which, *one]))
-    return [
-        Sample(f"{which}-{place:02}", _ref(folder() / which / f"{place:02}.png"), label)
-        for place, (label, _) in enumerate(made)
-    ]
+    return tuple(
+        Sample(f"{which}-{row:02}", _ref(place / which / f"{row:02}.png"), label) for row, (label, _) in enumerate(made)
+    )
 
 
 def _boxes() -> list[Sample]:
@@ -182,6 +188,7 @@ def _boxes() -> list[Sample]:
     return found
 
 
+@lru_cache(maxsize=256)
 def _ref(path: Path) -> ImageRef:
     return ImageRef(str(path), file_sha256(path))
 
