@@ -9,6 +9,7 @@ mine = "mine.configs"
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from trireme import __version__
+from trireme.files import fingerprint, sha256_file
 from trireme.progress import say
 
 CONFIGS = "trireme.configs"
@@ -46,6 +48,20 @@ def plugin_of(entry: EntryPoint) -> Plugin:
     if entry.dist is None:
         return Plugin(entry.value, "of unknown version")
     return Plugin(entry.dist.name, entry.dist.version)
+
+
+@cache
+def code_of(entry: EntryPoint) -> str:
+    """Hash of the Python files behind an editable install, which change while its version stays; "" for any other."""
+    told = entry.dist.read_text("direct_url.json") if entry.dist is not None else None
+    if not told or not json.loads(told).get("dir_info", {}).get("editable"):
+        return ""
+    top = entry.module.partition(".")[0]
+    files = {path.relative_to(place).as_posix(): path for place in _places(top) for path in Path(place).rglob("*.py")}
+    spec = find_spec(top)
+    if not files and spec is not None and spec.origin:  # one module, no package
+        files = {top: Path(spec.origin)}
+    return fingerprint({name: sha256_file(path) for name, path in files.items()})
 
 
 def fault(entry: EntryPoint) -> tuple[str, str] | None:

@@ -15,6 +15,7 @@ from trireme import environment
 from trireme.methods.base import Context, Method
 from trireme.methods.rankers.base import REPLY_STATUS, Status
 from trireme.methods.recall import INDEX_RECALL
+from trireme.origins import configs_of
 from trireme.plan import Run, effective
 from trireme.readable import Readable
 from trireme.results.schema import SCHEMA
@@ -42,7 +43,7 @@ def assemble(
     """
     benchmark = bench.benchmark(run.benchmark)
     supervision, customised = method.supervision, _customised(context)
-    spent = seconds.get("predict", 0.0)
+    spent, rankers = seconds.get("predict", 0.0), getattr(method, "rankers", ())
     return {
         "schema": SCHEMA,
         "name": run.name,
@@ -84,6 +85,7 @@ def assemble(
         "memory": _memory(run, bench, context, predictions),
         "seed": run.seed,
         "plugins": [dict(one) for one in run.plugins],
+        "configs": [dict(one) for one in configs_of(run.method, run.benchmark, run.encoder, run.memory, rankers)],
         "training": [bench.pair_set_facts(name) for name in run.training_sets],
         "validation": _validation(run, bench),
         "samples": {

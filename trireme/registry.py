@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from trireme.errors import BrokenRuleError, TriremeError, UsageError, unknown_name
-from trireme.plugins import Plugin, entries, fault, plugin_of
+from trireme.plugins import Plugin, code_of, entries, fault, plugin_of
 
 if TYPE_CHECKING:
     from trireme.types import Benchmark, PairSet
@@ -142,6 +142,12 @@ class Registry:
         if self._prefix(name) is not None:
             return None
         return next((plugin_of(entry) for entry in entries(self.group) if entry.name == name), None)
+
+    def code(self, name: str) -> str:
+        """Hash of the code of a plugin that is installed editable, "" for any other name; nothing is imported."""
+        if self._prefix(name) is not None:
+            return ""
+        return next((code_of(entry) for entry in entries(self.group) if entry.name == name), "")
 
     def fault(self, name: str) -> BrokenRuleError | None:
         """Why what a plugin registered under this name cannot be used, as far as that shows without importing it."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,3 +157,27 @@ def test_a_plugins_broken_config_stops_nothing(text: str, said: str, tmp_path: P
     done = trireme(asked, tmp_path, TRIREME_HOME=str(tmp_path / "home"))
     assert "1 runs computed, 0 already there, 1 failed" in done.stderr
     assert re.search(f"failed: odd of plugin 1.0: .*{said}", done.stderr)
+    [record] = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("runs/*/run.json")]
+    assert record["configs"] == [{"kind": "method", "name": "even", "package": "plugin", "version": "1.0"}]
+    assert record["plugins"] == [], "the values are in the hash, whoever wrote them"
+
+
+@pytest.mark.parametrize("editable", [True, False])
+def test_code_that_is_edited_in_place_is_another_code(editable: bool, tmp_path: Path) -> None:
+    """An editable install keeps its version; any other is what its version says."""
+    install_plugin(tmp_path, "plugin", "[trireme.methods]\noracle = wise.code:Oracle\n")
+    told = {"dir_info": {"editable": editable}, "url": tmp_path.as_uri()}
+    (tmp_path / "plugin-1.0.dist-info" / "direct_url.json").write_text(json.dumps(told))
+    (tmp_path / "wise").mkdir()
+    (tmp_path / "wise" / "__init__.py").touch()
+    asking = "from trireme.registry import METHODS; print(METHODS.code('oracle'), METHODS.code('knn'))"
+    said = []
+    for line in ("Oracle = 1", "Oracle = 2", "Oracle = 2"):
+        (tmp_path / "wise" / "code.py").write_text(line)
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", asking], capture_output=True, text=True, env=environment)
+        said.append(done.stdout.split())
+    first, second, third = said
+    assert second == third
+    assert (first != second) == editable
+    assert len(first) == editable, "nothing for knn, nor for what is not editable"
