@@ -146,9 +146,10 @@ def _chosen(frame: pd.DataFrame, by: str, metric: str | None, subset: str) -> tu
     if chosen.empty:
         elsewhere = f"; there are some on {', '.join(of['subset'].unique())}" if len(of) else ""
         raise UsageError(f"no score of metric '{name}' on subset '{subset}'{elsewhere}")
-    lost = [other for other in sorted(frame["benchmark"].unique()) if other not in set(chosen["benchmark"])]
+    there = set(chosen["benchmark"].unique())
+    lost = [str(other) for other in sorted(frame["benchmark"].unique()) if other not in there]
     what = f"no score of {name} on subset {subset}" if metric else f"{name} is not the main metric"
-    if not metric and (set(lost) & set(of["benchmark"])):
+    if not metric and (set(lost) & set(of["benchmark"].unique())):
         what += f", or not on subset {subset}"
     notes = [f"not in this table: {', '.join(lost)} ({what}; --metric shows another one)"] if lost else []
     return chosen.fillna({column: "" for column in ("memory", "ranker") if column in chosen}), notes

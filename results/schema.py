@@ -164,7 +164,7 @@ _check_replicates = Checker(REPLICATES_SPEC)
 _check_replies_spec = Checker(REPLIES_SPEC)
 _check_drawn = Checker(DRAWN_SPEC)
 _check_optional = {name: Checker(spec) for name, spec in OPTIONAL_SPECS.items()}
-_check_groups = Checker(Null([str]))
+_check_groups = Checker([str])
 check_predictions_entry = Checker(PREDICTIONS_SPEC)
 """Of `predictions`, which `write_run` adds to a checked record."""
 
@@ -256,27 +256,32 @@ def _check_mean(row: Mapping[str, Any], position: int, asked: int) -> None:
 
 def _check_rest(record: Mapping[str, Any]) -> None:
     """Keys that are read where they are there, and whole numbers that no column can hold."""
-    encoder, facts = record["encoder"].get("customised"), record["method"]["facts"]
-    ranker, chosen = facts.get("ranker"), record["validation"] or {}
-    there = {key: record.get(key) for key in ("training", "plugins", "intervals")} | {"encoder.customised": encoder}
-    there |= {f"validation.{key}": chosen.get(key) for key in ("name", "fingerprint")}
+    get, facts = record.get, record["method"]["facts"]
+    encoder, ranker, chosen = record["encoder"].get("customised"), facts.get("ranker"), record["validation"] or {}
+    there = [("training", get("training")), ("plugins", get("plugins")), ("intervals", get("intervals"))]
+    there += [(f"validation.{key}", chosen.get(key)) for key in ("name", "fingerprint") if chosen]
+    there.append(("encoder.customised", encoder))
     if isinstance(encoder, Mapping):
-        there["encoder.customised.chosen_on"] = encoder.get("chosen_on")
+        there.append(("encoder.customised.chosen_on", encoder.get("chosen_on")))
     if isinstance(ranker, Mapping):
-        there["method.facts.ranker.name"] = ranker.get("name")
-    for name, value in there.items():
+        there.append(("method.facts.ranker.name", ranker.get("name")))
+    for name, value in there:
         if value is not None:
             _check_optional[name](value, name)
     for subset, groups in record["benchmark"]["subsets"].items():
-        _check_groups(groups, f"benchmark.subsets.{subset}")
-    numbers = {"seed": record["seed"], "samples.asked": record["samples"]["asked"]}
-    numbers["memory.size"] = (record["memory"] or {}).get("size", 0)
-    numbers["method.facts.trained_parameters"] = facts.get("trained_parameters")
-    replies = record.get("replies") or {}
-    numbers |= {f"replies.{key}": replies[key] for key in ("prompt_tokens", "completion_tokens") if key in replies}
-    for name, value in numbers.items():
-        if isinstance(value, int) and not -_FARTHEST <= value < _FARTHEST:
-            raise DataError(f"'{name}' is {value:.1e}, more than a column of 64 bits can hold")
+        if groups is not None:
+            _check_groups(groups, f"benchmark.subsets.{subset}")
+    _check_whole("seed", record["seed"])
+    _check_whole("samples.asked", record["samples"]["asked"])
+    _check_whole("method.facts.trained_parameters", facts.get("trained_parameters"))
+    _check_whole("memory.size", (record["memory"] or {}).get("size"))
+    for key in ("prompt_tokens", "completion_tokens"):
+        _check_whole(f"replies.{key}", (record.get("replies") or {}).get(key))
+
+
+def _check_whole(name: str, value: Any) -> None:
+    if isinstance(value, int) and not -_FARTHEST <= value < _FARTHEST:
+        raise DataError(f"'{name}' is {value:.1e}, more than a column of 64 bits can hold")
 
 
 def plain(value: Any, where: str = "") -> Any:
