@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.conftest import Place
+from trireme.commands.curve import _cell
+from trireme.errors import UsageError
 from trireme.results import find_runs, read_predictions
-from trireme.results.cost import cost_curve
+from trireme.results.cost import _boundaries, cost_curve
 from trireme.results.records import RunRecord
 
 MOCK = ("benchmark=mock/zero-shot", "encoder=mock")
@@ -95,6 +98,24 @@ def test_a_task_that_a_part_cannot_do_is_left_out(place: Place) -> None:
     assert [run.method for run in find_runs(place.folder / "out")] == ["knn"]
 
 
+def test_a_point_of_the_curve_never_splits_a_tie(place: Place) -> None:
+    """As `within` does: of those that are equally sure all are asked or none."""
+    place.trireme("run", *PARTS[:1], *PARTS[2:], *MOCK, "method.cascade.cheap=knn-10", "method.cascade.budget=1")
+    record = run_of(place)
+    sure = sorted(row["confidence"] for row in answers(record))
+    frame = cost_curve(record, [count / 24 for count in range(25)])
+    expected = [count for count in range(25) if count in (0, 24) or sure[count - 1] < sure[count]]
+    assert sorted(set(frame["calls"])) == expected
+    assert _boundaries(np.array([0.1, 0.1, 0.3, 0.3, 0.3, 0.7]), 6).tolist() == [0, 2, 5, 6]
+    assert _boundaries(np.array([0.1, 0.1, 0.3, 0.3, 0.3, 0.7]), 2).tolist() == [0, 2]
+    assert _boundaries(np.array([]), 0).tolist() == [0]
+
+
+def test_a_score_without_an_interval_is_shown_alone() -> None:
+    assert _cell(50.0, float("nan"), float("nan")) == " 50.0"
+    assert _cell(50.0, 40.0, 60.0) == " 50.0 [40.0,  60.0]"
+
+
 def test_the_curve_is_that_of_the_parts_alone(place: Place, comparison: tuple[str, ...], tmp_path: Path) -> None:
     """Expected from the runs of both parts by themselves: the least sure samples have one's answer, the rest the
     other's. A run that asked about everybody knows the whole curve, one that asked some its beginning."""
@@ -122,5 +143,9 @@ def test_the_curve_is_that_of_the_parts_alone(place: Place, comparison: tuple[st
     assert f"{frame.loc[(24, 'all'), 'top1']:.1f}" in printed
     place.trireme("curve", str(whole.folder), "--save", str(tmp_path / "curve.csv"))
     assert (tmp_path / "curve.csv").read_text().startswith("share,calls,subset,n,top1,ci_low,ci_high\n0.0,0,all,120,")
+    assert "it asked about 100.0 % of these pictures (120 calls), the last line" in printed
+    ranked_by_recall = replace(whole, data={**whole.data, "metrics": ["mean_per_class", "top1"]})
+    with pytest.raises(UsageError, match=r"the main metric of .* is mean_per_class; it has no curve"):
+        cost_curve(ranked_by_recall)
     refused = place.trireme("curve", str(run_of(place, method="knn").folder), code=2)
     assert "only runs of cascade have a curve" in refused.stderr

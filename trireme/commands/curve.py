@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from trireme.progress import say
@@ -25,9 +26,16 @@ def curve(run: Path, save: Path | None = None) -> int:
         say(f"wrote {save}")
         return 0
     print(f"{record.method} on {record.benchmark}: top1 in % [95 % interval] by calls, the least sure pictures first")
+    last = frame.iloc[-1]
+    print(f"it asked about {100 * last['share']:.1f} % of these pictures ({last['calls']} calls), the last line")
     subsets = list(dict.fromkeys(frame["subset"]))
     print(f"{'calls':>7} {'share':>7}  " + "  ".join(f"{subset:^19}" for subset in subsets))
     for calls, rows in frame.groupby("calls", sort=True):
-        cells = [f"{row.top1:5.1f} [{row.ci_low:4.1f}, {row.ci_high:5.1f}]" for row in rows.itertuples()]
+        cells = [_cell(row.top1, row.ci_low, row.ci_high) for row in rows.itertuples()]
         print(f"{calls:7} {100 * rows['share'].iloc[0]:6.1f}%  " + "  ".join(f"{cell:^19}" for cell in cells))
     return 0
+
+
+def _cell(score: float, low: float, high: float) -> str:
+    """Without an interval where there is none, such as for one class."""
+    return f"{score:5.1f}" if math.isnan(low) else f"{score:5.1f} [{low:4.1f}, {high:5.1f}]"
