@@ -98,7 +98,7 @@ def _join(group: Sequence[RunRecord], left_out: list[LeftOut]) -> tuple[list[Run
     usable, tables = [], []
     for record in group:
         try:
-            table = read_predictions(record, ["label", "group", "status", *sources])
+            table = read_predictions(record, ["sample_id", "label", "group", "status", *sources])
             statistics.check_values(table, sources)
         except DataError as error:
             named = str(error) if str(record.folder) in str(error) else f"{record.folder}: {error}"
@@ -106,10 +106,34 @@ def _join(group: Sequence[RunRecord], left_out: list[LeftOut]) -> tuple[list[Run
         else:
             usable.append(record)
             tables.append(table)
+    if other := _of_other_samples(usable, tables):
+        left_out += other
+        without = {one.folder for one in other}
+        tables = [table for record, table in zip(usable, tables, strict=True) if record.folder not in without]
+        usable = [record for record in usable if record.folder not in without]
     if not usable:
         return [], []
     scores = statistics.joint_score_rows(tables, usable[0].data["benchmark"]["subsets"], metrics) if metrics else []
     return usable, scores + (resampling.joint_set_scores([record.data for record in usable]) if sets else [])
+
+
+def _of_other_samples(records: Sequence[RunRecord], tables: Sequence[Any]) -> list[LeftOut]:
+    """Seeds whose samples are not those of most others, although they state one benchmark; all where none are most."""
+    if len(records) < 2:
+        return []
+    asked = [fingerprint(sorted(table["sample_id"].to_pylist())) for table in tables]
+    usual = max(asked, key=asked.count)
+    if asked.count(usual) == len(asked):
+        return []
+    wrong = [place for place, key in enumerate(asked) if key != usual or 2 * asked.count(usual) <= len(asked)]
+    return [
+        LeftOut(
+            records[place].folder,
+            f"{records[place].folder}: its samples are not those of the other seeds on {records[place].benchmark}, "
+            "whose fingerprint it states; run it again",
+        )
+        for place in wrong
+    ]
 
 
 def stated_otherwise(record: RunRecord, scores: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -118,6 +118,20 @@ def test_scores_can_be_computed_anew_from_predictions_alone(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.parametrize(("seeds", "kept"), [(3, "1,2"), (2, None)])
+def test_seeds_of_other_samples_are_never_joined(seeds: int, kept: str | None, tmp_path: Path) -> None:
+    """Seed 0 has a sample that no other has: of three seeds two are left, of two nobody can tell which is right."""
+    for seed in range(seeds):
+        predictions = table([1, 1, 1, seed > 0], LABELS)
+        if seed == 0:
+            predictions = predictions.set_column(0, "sample_id", [["s0", "s1", "s2", "other"]])
+        write_run(tmp_path, record(predictions, seed=seed), predictions)
+    found = board(tmp_path)
+    assert (set(found.frame["seeds"]) or {None}) == {kept}
+    assert len(found.left_out) == (1 if kept else 2)
+    assert "its samples are not those of the other seeds on world/all" in found.left_out[0].reason
+
+
 def test_intervals_that_were_drawn_in_another_way_are_told_of(tmp_path: Path) -> None:
     """One run stored before there was `intervals`, beside two seeds that are joined today: 1 of 2 rows."""
     old = store(tmp_path, [1, 1, 1, 0], LABELS, method__name="reco")
