@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trireme_sus_x
 from trireme_sus_x import SupportSet, SusX, SusXConfig
 
 from trireme.conformance.check import check_method
 from trireme.conformance.setting import Setting, samples_of
 from trireme.errors import UsageError
 from trireme.methods.base import Context
+from trireme.methods.classes import similarity
 from trireme.types import Supervision, Task
 
 
@@ -66,6 +68,25 @@ def test_logits_are_those_of_the_paper(tmp_path: Path) -> None:
         expected.append(logits)
     found = held.logits(held.terms(queries), 100.0, alpha, beta, gamma)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_the_ranges_need_no_matrix_of_all_support_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Running extremes over blocks of 5 of 24 pictures are those of one block."""
+    config = SusXConfig(k=3)
+    context = context_of(tmp_path, config)
+    whole, sizes = SupportSet(context, config), []
+
+    def recorded(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        found = similarity(queries, targets)
+        sizes.append(found.shape)
+        return found
+
+    monkeypatch.setattr(trireme_sus_x, "BLOCK", 5)
+    monkeypatch.setattr(trireme_sus_x, "similarity", recorded)
+    parts = SupportSet(context, config)
+    assert (parts.widest, parts.lowest) == pytest.approx((whole.widest, whole.lowest), rel=1e-12)
+    assert len(whole.keys) == 24
+    assert [shape for shape in sizes if shape[1] == 24] == [(5, 24)] * 4 + [(4, 24)]
 
 
 def test_weights_are_chosen_on_validation_pictures_only(tmp_path: Path) -> None:

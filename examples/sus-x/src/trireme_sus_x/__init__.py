@@ -78,9 +78,11 @@ class SupportSet:
         self.keys: Floats = np.array(memory.embeddings("image")[hits.rows[kept]], dtype=np.float32)
         self.classes, self.first = np.unique(self.labels, return_index=True)
         self.logs = self._logs(self.keys)
-        own = self._divergences(self.logs)
-        self.widest = float(own.max())
-        self.lowest = float(similarity(self.keys, self.keys).min())
+        self.widest, self.lowest = 0.0, 1.0
+        for start in range(0, len(self.keys), BLOCK):  # never (N, N) at once
+            rows = slice(start, start + BLOCK)
+            self.widest = max(self.widest, float(self._divergences(self.logs[rows]).max()))
+            self.lowest = min(self.lowest, float(similarity(self.keys[rows], self.keys).min()))
 
     def _logs(self, queries: Floats) -> Doubles:
         """(n, c) logarithms of the distributions over classes."""
