@@ -54,14 +54,15 @@ class Board:
         frame: see `standings`.
         left_out: run folders that no score is from, each with its reason.
         runs: the finished runs of the role.
-        notes: records whose scores are not those of their predictions, where these were scored anew; and that some
-            intervals were drawn in another way than others.
+        notes: records whose scores are not those of their predictions, where these were scored anew.
+        intervals: a line where some were drawn in another way than others, else nothing.
     """
 
     frame: pd.DataFrame
     left_out: tuple[LeftOut, ...]
     runs: tuple[RunRecord, ...]
     notes: tuple[str, ...] = ()
+    intervals: tuple[str, ...] = ()
 
 
 def load(path: Path | str, strict: bool = False) -> pd.DataFrame:
@@ -136,10 +137,10 @@ def board(
     with without_collection():
         found = survey(Path(path), footers)
         runs = [record for record in found.runs if record.role == role]
-        entries, unusable, notes = _joined(runs, found.runs, rescore)
+        entries, unusable, notes, intervals = _joined(runs, found.runs, rescore)
         frame = sorted_tidy(entries, columns or _ALL, _ORDER)
     _note_shared_names(frame)
-    return Board(frame, (*found.left_out, *unusable), tuple(runs), tuple(notes))
+    return Board(frame, (*found.left_out, *unusable), tuple(runs), tuple(notes), tuple(intervals))
 
 
 def leaderboard(path: Path | str, role: str = "test", strict: bool = False) -> pd.DataFrame:
@@ -160,7 +161,7 @@ def nothing_there(path: Path, role: str) -> DataError:
 
 def _joined(
     records: Sequence[RunRecord], everything: Sequence[RunRecord], rescore: bool
-) -> tuple[list[Entry], list[LeftOut], list[str]]:
+) -> tuple[list[Entry], list[LeftOut], list[str], list[str]]:
     groups: dict[tuple[Any, ...], list[_Member]] = {}
     for record in records:
         common = entry(record)
@@ -183,7 +184,7 @@ def _joined(
             entries.append((shared(kept), scores))
     if joined is not None:
         joined.keep({record.run for record in everything})
-    return entries, joined.left_out if joined else [], [*notes, *_older(drawn)]
+    return entries, joined.left_out if joined else [], notes, _older(drawn)
 
 
 def _older(drawn: Sequence[int | None]) -> list[str]:

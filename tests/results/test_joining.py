@@ -138,12 +138,12 @@ def test_intervals_that_were_drawn_in_another_way_are_told_of(tmp_path: Path) ->
     content = json.loads((old / "run.json").read_text())
     del content["intervals"]
     (old / "run.json").write_text(json.dumps(content))
-    assert board(tmp_path).notes == (), "all of one kind"
+    assert board(tmp_path).intervals == (), "all of one kind"
     for seed in (0, 1):
         store(tmp_path, [1, 1, 1, seed], LABELS, seed=seed)
-    (note,) = board(tmp_path).notes
+    (note,) = board(tmp_path).intervals
     assert note.startswith("the intervals of 1 of 2 runs (seeds joined) were drawn as another version")
-    assert board(tmp_path, rescore=True).notes == ()
+    assert board(tmp_path, rescore=True).intervals == ()
 
 
 def test_other_intervals_have_another_version() -> None:

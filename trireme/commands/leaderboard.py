@@ -65,7 +65,7 @@ def leaderboard(
     found = board(folder, choice.role, rescore, None if more else COLUMNS, strict)
     lost = [f"left out: {reason}" for reason in dict.fromkeys(one.reason for one in found.left_out)]
     frame, notes = _chosen(found, folder, choice, lost)
-    notes += found.notes
+    notes += (*found.notes, *(() if by else found.intervals))  # a pivot shows none
     held = _contained(found, set(frame["benchmark"])) if by == "benchmark" else {}
     crossing = Crossing(choice.metric, choice.subset or "all", held)
     if shown in ("csv", "parquet"):
