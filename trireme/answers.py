@@ -62,13 +62,14 @@ def _same_row(one: Predictions, other: Predictions, row: int) -> bool:
     kept = one.ranked[row] >= 0
     if (kept != (other.ranked[row] >= 0)).any():
         return False
-    within = _NEAR * max(1.0, float(np.abs(scores[kept]).max(initial=0.0)))
+    finite = np.abs(scores[kept & np.isfinite(scores)])  # -inf stands for classes that were not looked at
+    within = _NEAR * max(1.0, float(finite.max(initial=0.0)))
     if not np.allclose(scores[kept], again[kept], rtol=0, atol=within):
         return False
     found = dict(zip(other.ranked[row][kept].tolist(), again[kept].tolist(), strict=True))
     lowest = float(again[kept].min(initial=np.inf))  # a class that fell off the end had about this score
     pairs = zip(one.ranked[row][kept].tolist(), scores[kept].tolist(), strict=True)
-    return all(abs(found.get(label, lowest) - score) <= within for label, score in pairs)
+    return all(score == (now := found.get(label, lowest)) or abs(now - score) <= within for label, score in pairs)
 
 
 def check_answers(predictions: Any, samples: int, classes: int, method: str, repeats: bool = False) -> None:
