@@ -37,16 +37,35 @@ class Joined:
         self._known = _remembered(self._file)
         self._new: dict[str, Any] = {}
         self.left_out: list[LeftOut] = []
+        self._asked: dict[tuple[str, str, str], dict[str, list[Path]]] = {}
 
     def scores(self, group: Sequence[RunRecord]) -> tuple[list[RunRecord], list[dict[str, Any]]]:
         """The seeds that can be used, and their joint scores from stored predictions; of none no scores."""
         key = _key(group)
         if key in self._known:
             return list(group), self._known[key]["scores"]
-        usable, scores = _join(group, self.left_out)
+        usable, scores, asked = _join(group, self.left_out)
+        for record in usable:
+            kind = (record.benchmark, str(record.data["benchmark"]["fingerprint"]), record.role)
+            self._asked.setdefault(kind, {}).setdefault(asked, []).append(record.folder)
         if len(usable) == len(group):
             self._new[key] = {"runs": [record.run for record in group], "scores": scores}
         return usable, scores
+
+    def other_samples(self) -> list[str]:
+        """A line for every run that was read and whose samples are not those of most others on its benchmark."""
+        lines = []
+        for (benchmark, *_), kinds in self._asked.items():
+            usual = max(kinds.values(), key=len)
+            if len(kinds) > 1:
+                lines += [
+                    f"{folder}: its samples are not those of {len(usual)} other runs on {benchmark}, whose "
+                    "fingerprint it states"
+                    for folders in kinds.values()
+                    if folders is not usual
+                    for folder in folders
+                ]
+        return lines
 
     def keep(self, runs: set[str]) -> None:
         """Remember what was computed, where it is worth it; forget what is not about these runs."""
@@ -89,7 +108,8 @@ def _code() -> str:
     return fingerprint([file.read_text(encoding="utf-8") for file in [*files, Path(__file__)]])
 
 
-def _join(group: Sequence[RunRecord], left_out: list[LeftOut]) -> tuple[list[RunRecord], list[dict[str, Any]]]:
+def _join(group: Sequence[RunRecord], left_out: list[LeftOut]) -> tuple[list[RunRecord], list[dict[str, Any]], str]:
+    """The seeds that can be used, their scores, and a hash of the samples that they asked for."""
     common = set.intersection(*(set(record.data["metrics"]) for record in group))
     names = [metric for metric in group[0].data["metrics"] if metric in common]  # seeds may choose another k of hit@k
     sets = set_metrics(group[0].data)
@@ -106,22 +126,23 @@ def _join(group: Sequence[RunRecord], left_out: list[LeftOut]) -> tuple[list[Run
         else:
             usable.append(record)
             tables.append(table)
-    if other := _of_other_samples(usable, tables):
-        left_out += other
-        without = {one.folder for one in other}
-        tables = [table for record, table in zip(usable, tables, strict=True) if record.folder not in without]
-        usable = [record for record in usable if record.folder not in without]
-    if not usable:
-        return [], []
+    asked = [fingerprint(sorted(table["sample_id"].to_pylist())) for table in tables]
+    other = _of_other_samples(usable, asked)
+    left_out += other
+    without = {one.folder for one in other}
+    kept = [place for place, record in enumerate(usable) if record.folder not in without]
+    if not kept:
+        return [], [], ""
+    usable, tables = [usable[place] for place in kept], [tables[place] for place in kept]
     scores = statistics.joint_score_rows(tables, usable[0].data["benchmark"]["subsets"], metrics) if metrics else []
-    return usable, scores + (resampling.joint_set_scores([record.data for record in usable]) if sets else [])
+    scores += resampling.joint_set_scores([record.data for record in usable]) if sets else []
+    return usable, scores, asked[kept[0]]
 
 
-def _of_other_samples(records: Sequence[RunRecord], tables: Sequence[Any]) -> list[LeftOut]:
+def _of_other_samples(records: Sequence[RunRecord], asked: Sequence[str]) -> list[LeftOut]:
     """Seeds whose samples are not those of most others, although they state one benchmark; all where none are most."""
     if len(records) < 2:
         return []
-    asked = [fingerprint(sorted(table["sample_id"].to_pylist())) for table in tables]
     usual = max(asked, key=asked.count)
     if asked.count(usual) == len(asked):
         return []

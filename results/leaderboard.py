@@ -184,6 +184,7 @@ def _joined(
             entries.append((shared(kept), scores))
     if joined is not None:
         joined.keep({record.run for record in everything})
+    notes += joined.other_samples() if joined else []
     return entries, joined.left_out if joined else [], notes, _older(drawn)
 
 

@@ -132,6 +132,17 @@ def test_seeds_of_other_samples_are_never_joined(seeds: int, kept: str | None, t
     assert "its samples are not those of the other seeds on world/all" in found.left_out[0].reason
 
 
+def test_scoring_anew_names_runs_of_other_samples_than_the_others(tmp_path: Path) -> None:
+    """knn and reco asked for s0 to s3, rar for another one in the place of s0."""
+    for method in ("knn", "reco"):
+        store(tmp_path, [1, 1, 1, 0], LABELS, method__name=method)
+    predictions = table([1, 1, 1, 0], LABELS).set_column(0, "sample_id", [["other", "s1", "s2", "s3"]])
+    folder = write_run(tmp_path, record(predictions, method__name="rar"), predictions)
+    assert board(tmp_path, rescore=True).notes == (
+        f"{folder}: its samples are not those of 2 other runs on world/all, whose fingerprint it states",
+    )
+
+
 def test_intervals_that_were_drawn_in_another_way_are_told_of(tmp_path: Path) -> None:
     """One run stored before there was `intervals`, beside two seeds that are joined today: 1 of 2 rows."""
     old = store(tmp_path, [1, 1, 1, 0], LABELS, method__name="reco")
