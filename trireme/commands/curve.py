@@ -31,7 +31,7 @@ def curve(run: Path, save: Path | None = None) -> int:
     subsets = list(dict.fromkeys(frame["subset"]))
     print(f"{'calls':>7} {'share':>7}  " + "  ".join(f"{subset:^19}" for subset in subsets))
     for calls, rows in frame.groupby("calls", sort=True):
-        cells = [_cell(row.top1, row.ci_low, row.ci_high) for row in rows.itertuples()]
+        cells = [_cell(*numbers) for numbers in rows[["top1", "ci_low", "ci_high"]].to_numpy(dtype=float).tolist()]
         print(f"{calls:7} {100 * rows['share'].iloc[0]:6.1f}%  " + "  ".join(f"{cell:^19}" for cell in cells))
     return 0
 
