@@ -37,7 +37,8 @@ and one that does not occur may be left out. A sample of status "timeout" got no
 retrieval order, and the next `trireme run` asks again. Five keys are read where they are there, since runs that differ
 in one are never joined over seeds: `method.version`; `method.facts.ranker`, the {name, fingerprint, ...} of the ranker;
 `training`, a list of {name, fingerprint, ...} of the pair sets that a method learned from; `validation.fingerprint`;
-`plugins`, a list of {kind, name, package, version} of what other distributions bring to the run.
+`plugins`, a list of {kind, name, package, version} of what other distributions bring to the run (with `code`, a hash,
+where they are installed to be edited). `configs` beside it says who brought the YAML configs, and is not read.
 
 predictions.parquet has one row per sample asked; its metadata hold the version under `trireme.schema` (absent: 1):
 
