@@ -77,4 +77,4 @@ class ValidationOnly:
     def _refuse(self, role: Role) -> None:
         if role != Role.VALIDATION:
             what = f"the {role} pictures of {self.name} are asked for; choose on validation.samples"
-            raise BrokenRuleError("labels", f"a method breaks the rule 'labels': {what}")
+            raise BrokenRuleError.by("a method", "labels", what)

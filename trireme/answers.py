@@ -33,7 +33,7 @@ def answered(method: Any, samples: Sequence[Sample], classes: int, name: str, re
     predictions: Predictions = method.predict(given)
     if given != list(samples):
         what = "predict changes the list of samples that it is given; copy it"
-        raise BrokenRuleError("inputs", f"method '{name}' breaks the rule 'inputs': {what}")
+        raise BrokenRuleError.by(f"method '{name}'", "inputs", what)
     check_answers(predictions, len(samples), classes, name, repeats)
     return predictions
 
@@ -51,7 +51,7 @@ def check_repeated(method: Any, samples: Sequence[Sample], before: Predictions, 
     for row, sample in enumerate(samples[:_AGAIN]):
         if not _same_row(before, after, row):
             what = f"asked again about sample {sample.id} it answers otherwise; an answer depends on the sample alone"
-            raise BrokenRuleError("determinism", f"method '{name}' breaks the rule 'determinism': {what}")
+            raise BrokenRuleError.by(f"method '{name}'", "determinism", what)
 
 
 def _same_row(one: Predictions, other: Predictions, row: int) -> bool:
@@ -85,7 +85,7 @@ def check_answers(predictions: Any, samples: int, classes: int, method: str, rep
         BrokenRuleError: naming the method and the first rule that it breaks: shapes, numbers or ids.
     """
     for rule, fault in faults(predictions, samples, classes, repeats):
-        raise BrokenRuleError(rule, f"method '{method}' breaks the rule '{rule}': {fault}")
+        raise BrokenRuleError.by(f"method '{method}'", rule, fault)
 
 
 def faults(predictions: Any, samples: int, classes: int, repeats: bool = False) -> Iterator[tuple[str, str]]:

@@ -37,6 +37,11 @@ class BrokenRuleError(TriremeError):
         super().__init__(message)
         self.rule = rule
 
+    @classmethod
+    def by(cls, who: str, rule: str, what: str) -> BrokenRuleError:
+        """Who breaks which rule, and how, in one sentence."""
+        return cls(rule, f"{who} breaks the rule '{rule}': {what}")
+
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name nobody registered, with the nearest known one.

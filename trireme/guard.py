@@ -49,10 +49,10 @@ def guarded(run: Run, bench: Workbench, config: Any) -> Iterator[Check]:
     def check() -> None:
         if repr(asdict(config)) != repr(run.method.resolved()):
             what = "it changes its configuration, which the record states; keep what it works with elsewhere"
-            raise BrokenRuleError("inputs", f"method '{run.method.label}' breaks the rule 'inputs': {what}")
+            raise BrokenRuleError.by(f"method '{run.method.label}'", "inputs", what)
         if why := changed(part.encoder, before, facts):
             what = f"it changes the encoder {facts[0]} that all runs share ({why}); work on a copy of it"
-            raise BrokenRuleError("inputs", f"method '{run.method.label}' breaks the rule 'inputs': {what}")
+            raise BrokenRuleError.by(f"method '{run.method.label}'", "inputs", what)
 
     part.store.before_write = check
     try:

@@ -156,7 +156,7 @@ class Registry:
         return None if entry is None or found is None else self._broken(name, plugin_of(entry), *found)
 
     def _broken(self, name: str, plugin: Plugin, rule: str, what: str) -> BrokenRuleError:
-        return BrokenRuleError(rule, f"{self.kind} '{name}' of {plugin} breaks the rule '{rule}': {what}")
+        return BrokenRuleError.by(f"{self.kind} '{name}' of {plugin}", rule, what)
 
     def load(self, name: str) -> Any:
         """Import the object behind a name.

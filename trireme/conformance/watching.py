@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from trireme.conformance.mocks import CLASSES, SIZE, draw
+from trireme.guard import probe
 from trireme.methods.base import Context
-from trireme.retrieval.encoders.base import Encoder
 from trireme.retrieval.memory import Memory
 from trireme.types import Benchmark
 
@@ -37,7 +36,7 @@ def snapshot(config: Any, context: Context) -> dict[str, Any]:
         **({} if memory is None else _memory(memory)),
         "the validation samples": None if validation is None else list(validation.samples),
         **({} if validation is None else _benchmark(validation.benchmark)),
-        "the encoder (encode a copy of it)": _encoded(context.encoder),
+        "the encoder (encode a copy of it)": _digest(probe(context.encoder)),
         "the embedding store": _own(context.store, "forwards"),
         "torch's default dtype for the whole process": str(torch.get_default_dtype()),
         **_random_states(),
@@ -67,12 +66,6 @@ def _own(held: Any, *counters: str) -> dict[str, int]:
     """The identities of an object's own attributes, less those that are computed when they are first asked for."""
     lazy = {name for cls in type(held).__mro__ for name, one in vars(cls).items() if isinstance(one, cached_property)}
     return {name: id(value) for name, value in vars(held).items() if name not in lazy and name not in counters}
-
-
-def _encoded(encoder: Encoder) -> list[str]:
-    """What it makes of one picture and of one text."""
-    pixels = encoder.preprocess(draw(0, f"watched {SIZE}"))[None]
-    return [_digest(encoder.encode_pixels(pixels)), _digest(encoder.encode_texts([CLASSES[0]]))]
 
 
 def _random_states() -> dict[str, str]:
